@@ -1,0 +1,3 @@
+"""Acts: policies, episodes, groups and traces."""
+
+__all__: list[str] = []

@@ -1,0 +1,267 @@
+"""Reproducible batched generation with a transformers model that may be training at the same time.
+
+Each distinct prompt is read once and its cache copied to its members; a row that has finished
+leaves the batch; each row draws its noise from its own seed::
+
+    samples = generate(
+        model, prompts, seeds=range(len(prompts)), max_tokens=[8] * len(prompts), stop_ids={2}
+    )
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen from the model's distribution.
+
+    The order is temperature, then ``min_p``, ``top_k`` and ``top_p``; each truncation keeps at
+    least the most likely token.
+    """
+
+    temperature: float = 1.0
+    """0 takes the most likely token and ignores the other settings."""
+    top_p: float = 1.0
+    """Keep the smallest set of tokens that holds this much probability; 1 keeps all."""
+    top_k: int = 0
+    """Keep this many most likely tokens; 0 keeps all."""
+    min_p: float = 0.0
+    """Keep tokens at least this likely relative to the most likely one; 0 keeps all."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that would silently sample something else."""
+        if self.temperature < 0:
+            raise ValueError(f"temperature must not be negative, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must not be negative, got {self.top_k}")
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p must lie in [0, 1], got {self.min_p}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One completion as tokens."""
+
+    ids: Ids
+    """The completion without its prompt; a stop token that ended it is the last entry."""
+    logprobs: tuple[float, ...]
+    """Log-probability of each token under the model's softmax at the sampling temperature, before
+    any truncation by top-p, top-k or min-p: the policy whose ratio GRPO forms. A greedy sample
+    reports temperature 1."""
+    finish: Literal["stop", "length"]
+    """Whether the completion ended by a stop token or ran into its limit."""
+
+
+def generate(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    seeds: Sequence[int],
+    max_tokens: Sequence[int],
+    stop_ids: Collection[int],
+    sampling: Sampling | None = None,
+    max_rows: int = 64,
+) -> list[Sample]:
+    """Complete each prompt; equal prompts are read once.
+
+    The same call gives the same tokens, whatever ran before. A row's noise depends on its seed
+    alone, so in other company it changes only where float rounding tips a choice.
+
+    Args:
+        model: A transformers causal language model, with or without a peft adapter.
+        prompts: Token ids, one list a row; repeat a prompt to sample it several times.
+        seeds: One seed a row.
+        max_tokens: The limit of each row, at least 1.
+        stop_ids: Tokens that end a completion.
+        sampling: By default temperature 1 without truncation.
+        max_rows: Rows that decode together; bounds the memory of cache and logits.
+
+    Returns:
+        One sample a row, in order.
+    """
+    rows = _rows(prompts, seeds, max_tokens)
+    rows.sort(key=lambda row: (len(row.prompt), row.prompt, row.index))
+    with _ready(model):
+        for start in range(0, len(rows), max_rows):
+            chunk = rows[start : start + max_rows]
+            _decode(model, chunk, frozenset(stop_ids), sampling or Sampling())
+    return [row.sample() for row in sorted(rows, key=lambda row: row.index)]
+
+
+@dataclass
+class _Row:
+    index: int
+    prompt: Ids
+    seed: int
+    max_tokens: int
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def done(self) -> bool:
+        return self.stopped or len(self.ids) == self.max_tokens
+
+    def append(self, token: int, logprob: float, stop_ids: frozenset[int]) -> None:
+        self.ids.append(token)
+        self.logprobs.append(logprob)
+        self.stopped = token in stop_ids
+
+    def sample(self) -> Sample:
+        finish: Literal["stop", "length"] = "stop" if self.stopped else "length"
+        return Sample(tuple(self.ids), tuple(self.logprobs), finish)
+
+
+def _rows(
+    prompts: Sequence[Sequence[int]], seeds: Sequence[int], max_tokens: Sequence[int]
+) -> list[_Row]:
+    if not len(prompts) == len(seeds) == len(max_tokens):
+        raise ValueError(
+            "one seed and one limit per prompt, got "
+            f"{len(prompts)} prompts, {len(seeds)} seeds, {len(max_tokens)} limits"
+        )
+    if any(not prompt for prompt in prompts):
+        raise ValueError("a prompt must hold at least one token")
+    if any(limit < 1 for limit in max_tokens):
+        raise ValueError(f"max_tokens must be at least 1, got {min(max_tokens)}")
+    triples = zip(prompts, seeds, max_tokens, strict=True)
+    return [_Row(i, tuple(p), seed, limit) for i, (p, seed, limit) in enumerate(triples)]
+
+
+@contextmanager
+def _ready(model: Any) -> Iterator[None]:
+    """Switch dropout and gradients off, and leave the model as it was found.
+
+    Not inference mode: buffers that a model computes lazily would stay barred from training.
+    """
+    import torch
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def _decode(model: Any, rows: list[_Row], stop_ids: frozenset[int], sampling: Sampling) -> None:
+    """Fill in the rows' tokens, one forward pass per token, until all are done."""
+    import torch
+
+    noise_BT = _noise(rows, sampling)
+    logits_BV, cache, mask_BT = _prefill(model, rows)
+    device = logits_BV.device
+    step = 0
+    while True:
+        ids_B, logprobs_B = _choose(logits_BV, noise_BT[:, step].to(device), sampling)
+        step += 1
+        for row, token, logprob in zip(rows, ids_B.tolist(), logprobs_B.tolist(), strict=True):
+            row.append(token, logprob, stop_ids)
+        keep = [i for i, row in enumerate(rows) if not row.done]
+        if not keep:
+            return
+        if len(keep) < len(rows):
+            rows = [rows[i] for i in keep]
+            cache.batch_select_indices(torch.tensor(keep, device=device))
+            ids_B, noise_BT, mask_BT = ids_B[keep], noise_BT[keep], mask_BT[keep]
+        mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(rows), 1)], dim=1)
+        out = model(
+            input_ids=ids_B[:, None],
+            attention_mask=mask_BT,
+            position_ids=mask_BT.sum(1, keepdim=True) - 1,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        logits_BV = out.logits[:, -1]
+
+
+def _noise(rows: list[_Row], sampling: Sampling) -> "Tensor":
+    """Draw all of a row's uniform numbers at once from its seed: (B, T), on the CPU."""
+    import torch
+
+    longest = max(row.max_tokens for row in rows)
+    noise_BT = torch.zeros(len(rows), longest, dtype=torch.float64)
+    if sampling.temperature > 0:
+        for noise_T, row in zip(noise_BT, rows, strict=True):
+            noise_T.uniform_(generator=torch.Generator().manual_seed(row.seed))
+    return noise_BT
+
+
+def _prefill(model: Any, rows: list[_Row]) -> tuple["Tensor", Any, "Tensor"]:
+    """Read each distinct prompt once: the rows' next-token logits, cache and attention mask."""
+    import torch
+
+    prompts = list(dict.fromkeys(row.prompt for row in rows))
+    longest = max(map(len, prompts))
+    pads = [longest - len(prompt) for prompt in prompts]
+    ids = [[0] * pad + list(prompt) for pad, prompt in zip(pads, prompts, strict=True)]
+    mask = [[0] * pad + [1] * (longest - pad) for pad in pads]
+    ids_PT = torch.tensor(ids, device=model.device)
+    mask_PT = torch.tensor(mask, device=model.device)
+    out = model(
+        input_ids=ids_PT,
+        attention_mask=mask_PT,
+        position_ids=(mask_PT.cumsum(1) - 1).clamp(min=0),
+        use_cache=True,
+        logits_to_keep=1,  # All positions' logits would be the largest tensor of the whole run.
+    )
+    place = {prompt: i for i, prompt in enumerate(prompts)}
+    members_B = torch.tensor([place[row.prompt] for row in rows], device=model.device)
+    out.past_key_values.batch_select_indices(members_B)
+    return out.logits[members_B, -1], out.past_key_values, mask_PT[members_B]
+
+
+def _choose(
+    logits_BV: "Tensor", noise_B: "Tensor", sampling: Sampling
+) -> tuple["Tensor", "Tensor"]:
+    """Choose one token a row: ids and their log-probabilities, both (B,)."""
+    logprobs_BV = (logits_BV.float() / (sampling.temperature or 1.0)).log_softmax(-1)
+    if sampling.temperature == 0:
+        ids_B = logprobs_BV.argmax(-1)
+    else:
+        ids_B = _draw(_truncate(logprobs_BV.exp(), sampling), noise_B)
+    return ids_B, logprobs_BV.gather(1, ids_B[:, None])[:, 0]
+
+
+def _draw(weights_BV: "Tensor", noise_B: "Tensor") -> "Tensor":
+    """Invert the cumulative distribution at one uniform number in [0, 1) a row.
+
+    The number is taken as 1 - u, in (0, 1]: the first entry that reaches it has a weight above 0,
+    so neither rounding nor a draw at the edge can pick a token that truncation removed.
+    """
+    import torch
+
+    cumulative_BV = weights_BV.double().cumsum(-1)
+    level_B = (1 - noise_B) * cumulative_BV[:, -1]
+    return torch.searchsorted(cumulative_BV, level_B[:, None])[:, 0]
+
+
+def _truncate(probs_BV: "Tensor", sampling: Sampling) -> "Tensor":
+    """Set the probability of tokens that the sampling settings exclude to 0."""
+    import torch
+
+    if sampling.min_p > 0:
+        floor_B = sampling.min_p * probs_BV.amax(-1, keepdim=True)
+        probs_BV = probs_BV.masked_fill(probs_BV < floor_B, 0)
+    if sampling.top_k == 0 and sampling.top_p == 1:
+        return probs_BV
+    ranked_BV, order_BV = probs_BV.sort(-1, descending=True, stable=True)
+    if sampling.top_k > 0:
+        ranked_BV[:, sampling.top_k :] = 0
+    if sampling.top_p < 1:
+        upto_BV = ranked_BV.cumsum(-1)
+        ranked_BV = ranked_BV.masked_fill(
+            upto_BV - ranked_BV >= sampling.top_p * upto_BV[:, -1:], 0
+        )
+    return torch.zeros_like(probs_BV).scatter(-1, order_BV, ranked_BV)

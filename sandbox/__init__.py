@@ -1,0 +1,3 @@
+"""Runs a stranger's Python and says what happened."""
+
+__all__: list[str] = []
