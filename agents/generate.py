@@ -13,39 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from taskgym.agents.policy import Sampling
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 Ids = tuple[int, ...]
 
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen from the model's distribution.
-
-    The order is temperature, then ``min_p``, ``top_k`` and ``top_p``; each truncation keeps at
-    least the most likely token.
-    """
-
-    temperature: float = 1.0
-    """0 takes the most likely token and ignores the other settings."""
-    top_p: float = 1.0
-    """Keep the smallest set of tokens that holds this much probability; 1 keeps all."""
-    top_k: int = 0
-    """Keep this many most likely tokens; 0 keeps all."""
-    min_p: float = 0.0
-    """Keep tokens at least this likely relative to the most likely one; 0 keeps all."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that would silently sample something else."""
-        if self.temperature < 0:
-            raise ValueError(f"temperature must not be negative, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must not be negative, got {self.top_k}")
-        if not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p must lie in [0, 1], got {self.min_p}")
+BLOCK = 256  # Entries of the vocabulary that are summed before one is chosen: about its root.
 
 
 @dataclass(frozen=True)
@@ -226,25 +201,48 @@ def _choose(
     logits_BV: "Tensor", noise_B: "Tensor", sampling: Sampling
 ) -> tuple["Tensor", "Tensor"]:
     """Choose one token a row: ids and their log-probabilities, both (B,)."""
-    logprobs_BV = (logits_BV.float() / (sampling.temperature or 1.0)).log_softmax(-1)
+    scaled_BV = logits_BV.float()
+    if sampling.temperature not in (0, 1):
+        scaled_BV = scaled_BV / sampling.temperature
+    probs_BV = scaled_BV.softmax(-1)
     if sampling.temperature == 0:
-        ids_B = logprobs_BV.argmax(-1)
+        ids_B = probs_BV.argmax(-1)
     else:
-        ids_B = _draw(_truncate(logprobs_BV.exp(), sampling), noise_B)
-    return ids_B, logprobs_BV.gather(1, ids_B[:, None])[:, 0]
+        ids_B = _draw(_truncate(probs_BV, sampling), noise_B)
+    return ids_B, probs_BV.gather(1, ids_B[:, None])[:, 0].log()
 
 
 def _draw(weights_BV: "Tensor", noise_B: "Tensor") -> "Tensor":
     """Invert the cumulative distribution at one uniform number in [0, 1) a row.
 
-    The number is taken as 1 - u, in (0, 1]: the first entry that reaches it has a weight above 0,
-    so neither rounding nor a draw at the edge can pick a token that truncation removed.
+    Two levels, first the block of the vocabulary and then the token in it, because a cumulative
+    sum over a whole vocabulary is slow on a CPU.
     """
     import torch
 
-    cumulative_BV = weights_BV.double().cumsum(-1)
-    level_B = (1 - noise_B) * cumulative_BV[:, -1]
-    return torch.searchsorted(cumulative_BV, level_B[:, None])[:, 0]
+    missing = -weights_BV.shape[1] % BLOCK
+    blocks_BNM = torch.nn.functional.pad(weights_BV, (0, missing)).unflatten(1, (-1, BLOCK))
+    sums_BN = blocks_BNM.sum(-1, dtype=torch.float64)
+    level_B1 = (1 - noise_B[:, None]) * sums_BN.sum(1, keepdim=True)
+    block_B1, level_B1 = _first_to_reach(level_B1, sums_BN)
+    rows_B = torch.arange(len(weights_BV), device=weights_BV.device)
+    token_B1, _ = _first_to_reach(level_B1, blocks_BNM[rows_B, block_B1[:, 0]].double())
+    return (block_B1 * BLOCK + token_B1)[:, 0]
+
+
+def _first_to_reach(level_B1: "Tensor", weights_BN: "Tensor") -> tuple["Tensor", "Tensor"]:
+    """Return where the running sum first reaches a level above 0, and what is left to reach there.
+
+    That entry has a weight above 0, so neither rounding nor a number at the edge of its range can
+    pick a token that truncation removed.
+    """
+    import torch
+
+    upto_BN = weights_BN.cumsum(-1)
+    level_B1 = torch.minimum(level_B1, upto_BN[:, -1:])
+    place_B1 = torch.searchsorted(upto_BN, level_B1)
+    before_B1 = torch.where(place_B1 > 0, upto_BN.gather(1, (place_B1 - 1).clamp(min=0)), 0)
+    return place_B1, level_B1 - before_B1
 
 
 def _truncate(probs_BV: "Tensor", sampling: Sampling) -> "Tensor":
@@ -256,7 +254,7 @@ def _truncate(probs_BV: "Tensor", sampling: Sampling) -> "Tensor":
         probs_BV = probs_BV.masked_fill(probs_BV < floor_B, 0)
     if sampling.top_k == 0 and sampling.top_p == 1:
         return probs_BV
-    ranked_BV, order_BV = probs_BV.sort(-1, descending=True, stable=True)
+    ranked_BV, order_BV = probs_BV.sort(dim=-1, descending=True, stable=True)
     if sampling.top_k > 0:
         ranked_BV[:, sampling.top_k :] = 0
     if sampling.top_p < 1:

@@ -2,6 +2,7 @@
 
 from taskgym.envs.core import ChatEnv, MultiTurnEnv, Reply, SingleTurnEnv, Stop
 from taskgym.envs.errors import DataError, MachineryError, RewardError, TaskgymError
+from taskgym.envs.registration import register_envs
 from taskgym.envs.rubric import Component, Rubric, Task
 from taskgym.envs.spaces import Action, Chat, Message, Messages
 
@@ -23,3 +24,5 @@ __all__ = [
     "Task",
     "TaskgymError",
 ]
+
+register_envs()

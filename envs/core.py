@@ -8,10 +8,9 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium as gym
-
 from taskgym.envs.rows import Row, Tasks, to_tasks
 from taskgym.envs.rubric import Rubric, Task, check_names, weighted_sum
 from taskgym.envs.spaces import Action, Chat, Messages
@@ -42,7 +41,7 @@ class ChatEnv(gym.Env[Messages, str]):
     Subclass `SingleTurnEnv` or `MultiTurnEnv`, not this.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own spelling)
     system_prompt: str | None = None
 
     def __init__(self) -> None:
@@ -54,6 +53,10 @@ class ChatEnv(gym.Env[Messages, str]):
     def max_reward(self) -> float:
         """The reward of a perfect episode; the env's gold answers reach it."""
 
+    @abstractmethod
+    def gold_action(self) -> str:
+        """The best action now; played to the end it earns `max_reward`."""
+
     def _messages(self, user: str | Sequence[Mapping[str, Any]]) -> Messages:
         content = user if isinstance(user, str) else [dict(part) for part in user]
         messages: Messages = [{"role": "user", "content": content}]
@@ -63,7 +66,9 @@ class ChatEnv(gym.Env[Messages, str]):
 
 
 class SingleTurnEnv(ChatEnv):
-    """One question, one answer, scored by a rubric. A whole env of a user's own:
+    """One question, one answer, scored by a rubric.
+
+    A whole env of a user's own:
 
         class ReverseText(SingleTurnEnv):
             rubric = Rubric({"correct": (correct, 1.0), "tagged": (tagged, 0.1)})
@@ -89,6 +94,14 @@ class SingleTurnEnv(ChatEnv):
     def load(self) -> Sequence[Row]:
         """The rows: mappings with `question` and `answer`. Called once per process and kwargs."""
 
+    def load_tasks(self) -> Tasks:
+        """The rows as tasks; override to name their columns or to filter."""
+        return to_tasks(self.load(), str(self))
+
+    def data_version(self) -> str:
+        """What decides the rows beside class and kwargs, such as the age of a file."""
+        return ""
+
     def prompt(self, task: Task) -> Messages:
         """The messages that open the episode: the system prompt, if any, and the question."""
         return self._messages(task.question)
@@ -96,6 +109,10 @@ class SingleTurnEnv(ChatEnv):
     def gold(self, task: Task) -> str:
         """A completion that earns `max_reward`; override where the bare answer does not."""
         return task.answer
+
+    def gold_action(self) -> str:
+        """The gold completion of the running task."""
+        return self.gold(self.task)
 
     def solved(self, completion: str, task: Task, rewards: Mapping[str, float]) -> bool:
         """Whether the task counts as solved: by default, when nothing of the reward is missing."""
@@ -171,7 +188,7 @@ class Reply(NamedTuple):
 
 
 class MultiTurnEnv(ChatEnv):
-    """A conversation: `begin` asks, `respond` answers each action until the task or a limit ends it.
+    """A conversation: `begin` asks, `respond` answers each action until something ends it.
 
     The rewards of an episode are the sums over its steps. Limits truncate: `max_turns` actions,
     and `max_seconds` of wall time between `reset` and an action (None: no limit).
@@ -194,10 +211,6 @@ class MultiTurnEnv(ChatEnv):
     @abstractmethod
     def respond(self, action: str) -> Reply:
         """Plays one action."""
-
-    @abstractmethod
-    def gold_action(self) -> str:
-        """The best action now; played to the end it earns `max_reward`."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -243,19 +256,20 @@ def _text(action: str | None) -> str:
     return action
 
 
-_shared: dict[tuple[type, str], Tasks] = {}
+_shared: dict[tuple[type, str, str], Tasks] = {}
 _shared_lock = threading.Lock()
 
 
 def _shared_tasks(env: SingleTurnEnv) -> Tasks:
     """Loads an env's tasks once per class and make() kwargs; other instances load their own."""
     try:
-        key = (type(env), json.dumps(env.spec.kwargs, sort_keys=True)) if env.spec else None
+        kwargs = json.dumps(env.spec.kwargs, sort_keys=True) if env.spec else None
     except TypeError:  # kwargs that JSON cannot name, such as a DataFrame
-        key = None
-    if key is None:
-        return to_tasks(env.load(), str(env))
+        kwargs = None
+    if kwargs is None:
+        return env.load_tasks()
+    key = (type(env), kwargs, env.data_version())
     with _shared_lock:
         if key not in _shared:
-            _shared[key] = to_tasks(env.load(), str(env))
+            _shared[key] = env.load_tasks()
         return _shared[key]

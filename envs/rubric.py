@@ -96,6 +96,6 @@ def check_names(given: Mapping[str, Any], known: Mapping[str, Any], what: str) -
 
 
 def _checked(name: str, value: Any) -> float:
-    if isinstance(value, Real) and math.isfinite(value):
+    if isinstance(value, (float, Real)) and math.isfinite(value):
         return float(value)
     raise RewardError(f"reward component {name!r} returned {value!r}; it must be a finite number")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,7 @@ class Chat(spaces.Space[Messages]):
         """Whether `x` is a list of well-formed messages; the text itself is not inspected."""
         return isinstance(x, list) and all(_is_message(message) for message in x)
 
-    def to_jsonable(self, sample_n: Sequence[Messages]) -> list[Messages]:
+    def to_jsonable(self, sample_n: Iterable[Messages]) -> list[Messages]:
         """Messages without images are JSON as they are."""
         return list(sample_n)
 

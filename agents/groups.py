@@ -1,0 +1,113 @@
+"""Groups: G trajectories of one start, and fresh ones for those that teach nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from taskgym.agents.episode import Start, Trajectory
+from taskgym.agents.rollout import Rollout
+from taskgym.agents.seeds import derive_seed
+
+_EQUAL = 1e-9  # rewards closer than this are equal: float noise is no signal
+
+
+class Signal(StrEnum):
+    """Whether a group teaches anything, and if not, why."""
+
+    SOME = "some"
+    ALL_RIGHT = "all_right"
+    ALL_WRONG = "all_wrong"
+    ALL_TRUNCATED = "all_truncated"
+    ALL_UNPARSED = "all_unparsed"
+    ALL_FAILED = "all_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """G trajectories that started alike, in the order of their members."""
+
+    trajectories: Sequence[Trajectory]
+
+    @property
+    def signal(self) -> Signal:
+        """SOME if rewards differ; otherwise the first cause that fits all members."""
+        scored = [t for t in self.trajectories if t.error is None]
+        if not scored:
+            return Signal.ALL_FAILED
+        rewards = [t.reward for t in scored]
+        if all(t.truncated for t in scored):
+            return Signal.ALL_TRUNCATED
+        if max(rewards) - min(rewards) > _EQUAL:
+            return Signal.SOME
+        if all(t.success for t in scored):
+            return Signal.ALL_RIGHT
+        if all(t.info.get("verdict") == "unparsed" for t in scored):
+            return Signal.ALL_UNPARSED
+        return Signal.ALL_WRONG
+
+
+class DifferentStartsError(RuntimeError):
+    """Members of one group saw different first observations: `reset(seed=)` is not honoured."""
+
+
+# Names the start of a group: (its position in the step, which attempt) -> seed and task index.
+Draw = Callable[[int, int], tuple[int, int | None]]
+
+
+def collect_groups(
+    rollout: Rollout, draw: Draw, positions: Sequence[int], size: int, max_fresh: int
+) -> Iterator[Group]:
+    """Plays one group per position and replaces those without signal by fresh ones.
+
+    Args:
+        rollout: Where the episodes are played.
+        draw: Names the start of the group at a position; attempt 0 is the first, 1 its first
+            replacement, and so on.
+        positions: The groups wanted, by position in the step.
+        size: G, members of a group.
+        max_fresh: How many replacements all positions may use together.
+
+    Yields:
+        Every group that was played, replaced ones too, as it completes; the last group yielded
+        for a position (`trajectories[0].start.group`) is the one to keep.
+
+    Raises:
+        DifferentStartsError: Members of a group did not start alike.
+    """
+    attempts = dict.fromkeys(positions, 0)
+    parts: dict[int, list[Trajectory]] = {position: [] for position in positions}
+    for position in positions:
+        rollout.start(_starts(draw, position, 0, size))
+    for trajectory in rollout.finished():
+        position = trajectory.start.group
+        parts[position].append(trajectory)
+        if len(parts[position]) < size:
+            continue
+        group = _group(parts[position])
+        parts[position] = []
+        if group.signal is not Signal.SOME and max_fresh > 0:
+            max_fresh -= 1
+            attempts[position] += 1
+            rollout.start(_starts(draw, position, attempts[position], size))
+        yield group
+
+
+def _starts(draw: Draw, position: int, attempt: int, size: int) -> list[Start]:
+    seed, index = draw(position, attempt)
+    return [
+        Start(seed, index, derive_seed(seed, index or 0, "sample", m), position, m)
+        for m in range(size)
+    ]
+
+
+def _group(trajectories: Sequence[Trajectory]) -> Group:
+    group = sorted(trajectories, key=lambda t: t.start.member)
+    if len({t.start_hash for t in group}) > 1:
+        start = group[0].start
+        raise DifferentStartsError(
+            f"{len(group)} resets with seed {start.seed} gave different first observations; "
+            "draw all chance from self.np_random, never from random or numpy.random"
+        )
+    return Group(group)

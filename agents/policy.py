@@ -1,0 +1,105 @@
+"""What a policy is: requests go in, completions come out, token for token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from taskgym.agents.episode import Episode
+
+Finish = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How completions are drawn. The names and meanings are vLLM's.
+
+    The order is temperature, then min_p, top_k and top_p; each keeps at least the most likely
+    token.
+
+    Attributes:
+        max_tokens: Tokens of one completion at most.
+        temperature: 0 is greedy.
+        top_p: Nucleus; 1 is off.
+        top_k: Most likely tokens kept; 0 is off.
+        min_p: Smallest probability kept, relative to the most likely token's; 0 is off.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.max_tokens >= 1, "max_tokens must be at least 1", self.max_tokens)
+        _check(self.temperature >= 0, "temperature must not be negative", self.temperature)
+        _check(0 < self.top_p <= 1, "top_p must be in (0, 1]", self.top_p)
+        _check(self.top_k >= 0, "top_k must not be negative", self.top_k)
+        _check(0 <= self.min_p < 1, "min_p must be in [0, 1)", self.min_p)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion asked for.
+
+    Attributes:
+        request_id: Unique in a rollout; completions come back under it, in any order.
+        prompt_ids: The tokens to continue; empty for policies that read the episode instead.
+        seed: Seed of this completion's sampling noise alone.
+        sampling: How to draw.
+        episode: The running episode, which scripted policies read.
+    """
+
+    request_id: int
+    prompt_ids: tuple[int, ...]
+    seed: int
+    sampling: Sampling
+    episode: Episode
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a policy said.
+
+    Attributes:
+        request_id: The request this answers.
+        text: The action, without the stop token.
+        ids: The sampled tokens, stop token included; never re-tokenised from the text.
+        logprobs: Of each sampled token, under the distribution it was drawn from; as many as ids.
+        finish: "stop" when the policy ended it, "length" when the token limit did.
+        adapter_version: The adapter that wrote it.
+    """
+
+    request_id: int
+    text: str
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish: Finish
+    adapter_version: int
+
+
+class Policy(Protocol):
+    """Turns requests into completions, in any order and at any time.
+
+    `lockstep` says that `poll` answers everything submitted in one batch: the rollout then waits
+    for running env steps first, so that the batch is full and the same every time.
+    """
+
+    lockstep: bool
+
+    def submit(self, request: Request) -> None:
+        """Takes a request; returns at once."""
+
+    def poll(self) -> list[Completion]:
+        """Completions finished since the last call; works or waits a little if there are none."""
+
+    def load_adapter(self, path: Path | None, version: int) -> None:
+        """Uses this adapter from now on. None: a policy that shares the learner's own weights."""
+
+
+def _check(fine: bool, wanted: str, came: object) -> None:
+    if not fine:
+        raise ValueError(f"{wanted}, got {came}")

@@ -1,0 +1,99 @@
+"""Runs many episodes at once: each env steps as soon as its own completion is there."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import count
+
+from taskgym.agents.chat import Renderer
+from taskgym.agents.episode import Episode, Start, TextEnv, Trajectory
+from taskgym.agents.policy import Completion, Policy, Request, Sampling
+
+# Env steps wait for sandboxes and verifiers in other processes, so more threads than cores help.
+_THREADS = 4 * (os.cpu_count() or 1)
+
+
+class Rollout:
+    """A policy, envs to play it on, and the continuous loop between them.
+
+    No lockstep and no barrier: a finished completion goes to its env at once, in a thread, and
+    the next turn joins the completions still being generated. Envs are made once and reused.
+
+    Attributes:
+        seconds: Wall time so far by phase: `generate` in the policy, `score` waiting for envs
+            with nothing to generate.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        make_env: Callable[[], TextEnv],
+        sampling: Sampling,
+        renderer: Renderer | None = None,
+    ):
+        self.policy = policy
+        self.seconds = {"generate": 0.0, "score": 0.0}
+        self._make_env = make_env
+        self._sampling = sampling
+        self._renderer = renderer
+        self._numbers = count()
+        self._idle: list[TextEnv] = []
+        self._steps: dict[Future[Request | None], Episode] = {}
+        self._waiting: dict[int, Episode] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="taskgym-env")
+
+    def start(self, starts: Iterable[Start]) -> None:
+        """Begins episodes; `finished` plays them. More may be started while others run."""
+        for start in starts:
+            env = self._idle.pop() if self._idle else self._make_env()
+            number = next(self._numbers)
+            episode = Episode(number, env, start, self._sampling, self._renderer)
+            self._steps[self._threads.submit(episode.begin)] = episode
+
+    def finished(self) -> Iterator[Trajectory]:
+        """Plays until nothing runs, yielding each trajectory as its episode ends."""
+        while self._steps or self._waiting:
+            if self._steps and (self.policy.lockstep or not self._waiting):
+                self._wait()
+            yield from self._collect()
+            if self._waiting and not (self.policy.lockstep and self._steps):
+                self._generate()
+
+    def close(self) -> None:
+        """Closes the envs and the threads."""
+        self._threads.shutdown(cancel_futures=True)
+        for env in self._idle:
+            env.close()
+        self._idle.clear()
+
+    def _collect(self) -> Iterator[Trajectory]:
+        """Takes the env steps that are done: a next turn is submitted, an ended episode yielded."""
+        for step in [step for step in self._steps if step.done()]:
+            episode = self._steps.pop(step)
+            request = step.result()
+            if request is not None:
+                self._waiting[request.request_id] = episode
+                self.policy.submit(request)
+            else:
+                self._idle.append(episode.env)
+                yield episode.trajectory
+
+    def _generate(self) -> None:
+        began = time.perf_counter()
+        completions = self.policy.poll()
+        self.seconds["generate"] += time.perf_counter() - began
+        for completion in completions:
+            self._step(completion)
+
+    def _step(self, completion: Completion) -> None:
+        episode = self._waiting.pop(completion.request_id)
+        self._steps[self._threads.submit(episode.advance, completion)] = episode
+
+    def _wait(self) -> None:
+        began = time.perf_counter()
+        every = ALL_COMPLETED if self.policy.lockstep else FIRST_COMPLETED
+        wait(self._steps, return_when=every)
+        self.seconds["score"] += time.perf_counter() - began

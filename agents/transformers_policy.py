@@ -1,0 +1,80 @@
+"""Completions from a transformers model, usually the learner's own; the default without a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from taskgym.agents.generate import Sample, generate
+from taskgym.agents.merged import merged_adapter
+from taskgym.agents.policy import Completion, Request
+
+
+class TransformersPolicy:
+    """Generates in batches with the model it is given, its adapter merged meanwhile.
+
+    The model may be training at the same time as long as `poll` and optimiser steps take turns:
+    the adapter's latest weights are then the policy, and `load_adapter` only counts versions.
+    """
+
+    lockstep = True
+
+    def __init__(self, model: Any, tokenizer: Any, max_rows: int = 256):
+        self._model = model
+        self._tokenizer = tokenizer
+        self._max_rows = max_rows
+        self._stop_ids = stop_ids(model, tokenizer)
+        self._requests: list[Request] = []
+        self._version = 0
+
+    def submit(self, request: Request) -> None:
+        """Takes a request."""
+        self._requests.append(request)
+
+    def poll(self) -> list[Completion]:
+        """Answers all requests, in the order they came."""
+        requests, self._requests = self._requests, []
+        if not requests:
+            return []
+        with merged_adapter(self._model):
+            samples = generate(
+                self._model,
+                [request.prompt_ids for request in requests],
+                seeds=[request.seed for request in requests],
+                max_tokens=[request.sampling.max_tokens for request in requests],
+                stop_ids=self._stop_ids,
+                sampling=requests[0].sampling,
+                max_rows=self._max_rows,
+            )
+        return [self._complete(r, s) for r, s in zip(requests, samples, strict=True)]
+
+    def load_adapter(self, path: Path | None, version: int) -> None:
+        """Loads the adapter's weights from a folder; None: the shared model has them already."""
+        if path is not None:
+            _load_weights(self._model, path)
+        self._version = version
+
+    def _complete(self, request: Request, sample: Sample) -> Completion:
+        said = sample.ids[:-1] if sample.finish == "stop" else sample.ids
+        text = self._tokenizer.decode(said, skip_special_tokens=True)
+        return Completion(
+            request.request_id, text, sample.ids, sample.logprobs, sample.finish, self._version
+        )
+
+
+def stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends a turn: the tokenizer's EOS and those of the generation config.
+
+    Instruct models often end a turn with another token than the tokenizer's EOS and name it only
+    in their generation config.
+    """
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    more = configured if isinstance(configured, list) else [configured]
+    return frozenset(i for i in [tokenizer.eos_token_id, *more] if i is not None)
+
+
+def _load_weights(model: Any, path: Path) -> None:
+    from peft import set_peft_model_state_dict
+    from peft.utils import load_peft_weights
+
+    set_peft_model_state_dict(model, load_peft_weights(str(path), device="cpu"))

@@ -1,0 +1,21 @@
+"""The ids of our envs. Entry points are strings: registering imports none of them."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+
+ENVS = {
+    "Arithmetic-v0": "taskgym.envs.arithmetic:Arithmetic",
+    "Countdown-v0": "taskgym.envs.countdown:Countdown",
+    "GuessNumber-v0": "taskgym.envs.guess_number:GuessNumber",
+    "Math-DAPO-v0": "taskgym.envs.math_dapo:MathDapo",
+    "Math-GSM8K-v0": "taskgym.envs.math_gsm8k:MathGsm8k",
+    "Math-GSM8K-Shaped-v0": "taskgym.envs.math_gsm8k_shaped:MathGsm8kShaped",
+}
+
+
+def register_envs() -> None:
+    """Makes every id known to `gymnasium.make`."""
+    for env_id, entry_point in ENVS.items():
+        if env_id not in gym.registry:
+            gym.register(env_id, entry_point)

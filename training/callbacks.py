@@ -1,0 +1,86 @@
+"""What happens around TRL's steps: metrics to the run folder, whole checkpoints, a calm Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from taskgym.agents.rollout import Rollout
+from taskgym.training.folder import RunFolder
+from taskgym.training.metrics import MetricsFile
+from transformers import TrainerCallback
+
+
+class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
+    """Writes each step's metrics, marks checkpoints that are whole, stops after a Ctrl-C."""
+
+    def __init__(
+        self, folder: RunFolder, rollout: Rollout, on_step: Callable[[dict[str, float]], None]
+    ):
+        self._folder = folder
+        self._metrics = MetricsFile(folder.metrics)
+        self._rollout = rollout
+        self._on_step = on_step
+        self._began = 0.0
+        self._sampled = 0.0
+        self._learn = 0.0
+        self._interrupted = False
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Starts the step's clock."""
+        self._began = time.perf_counter()
+        self._sampled = sum(self._rollout.seconds.values())
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Learning is what the step took beyond its rollout."""
+        sampled = sum(self._rollout.seconds.values()) - self._sampled
+        self._learn = time.perf_counter() - self._began - sampled
+        if self._interrupted:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Appends the step's metrics."""
+        if "reward" not in logs:  # the summary of the whole training, which has no step
+            return
+        metrics = {"step": state.global_step, **_renamed(logs), "seconds/learn": self._learn}
+        self._metrics.append(metrics)
+        self._on_step(metrics)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The checkpoint is whole: it may be resumed from."""
+        name = f"checkpoint-{state.global_step}"
+        self._folder.mark_complete(Path(args.output_dir) / name)
+
+    @contextmanager
+    def stop_on_interrupt(self) -> Iterator[None]:
+        """The first Ctrl-C lets the step end and saves; the second stops at once."""
+        usual = signal.getsignal(signal.SIGINT)
+
+        def stop(number: int, frame: Any) -> None:
+            self._interrupted = True
+            signal.signal(signal.SIGINT, usual)
+
+        signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, usual)
+
+
+def _renamed(logs: dict[str, float]) -> dict[str, float]:
+    """TRL's log, less its second name of the reward, and with lengths as they were sampled.
+
+    TRL counts the tokens that are in the loss, so an episode that is masked because it was
+    truncated would have length 0.
+    """
+    kept = {
+        k: v for k, v in logs.items() if not k.startswith(("rewards/env_total/", "completions"))
+    }
+    for name in ("mean_length", "min_length", "max_length", "clipped_ratio"):
+        kept[f"completions/{name}"] = kept.pop(f"episodes/{name}")
+    return kept

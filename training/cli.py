@@ -1,0 +1,155 @@
+"""From a command line to a config: recipe, then --config, then flags, each over the one before."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+import yaml
+from taskgym.training.config import EvaluateConfig, TrainConfig
+from taskgym.training.errors import ConfigError
+from taskgym.training.folder import RunFolder, newest_unfinished
+from taskgym.training.recipes import find_recipe
+
+C = TypeVar("C")
+
+
+def parse_train_config(argv: Sequence[str]) -> TrainConfig:
+    """The config of `train_agent`.
+
+    Raises:
+        ConfigError: A YAML file, recipe or run folder that does not fit.
+    """
+    argv = _with_value(list(argv), "--resume", "newest")
+    early = _early(argv)
+    base = TrainConfig()
+    if early.resume:
+        base = overlay(base, _resumed(early), early.resume)
+    else:
+        for source, layer in _layers(early):
+            base = overlay(base, layer, source)
+    if any(word in ("-h", "--help") for word in argv):
+        base = TrainConfig()
+    try:
+        return tyro.cli(TrainConfig, args=argv, default=base, prog="train_agent")
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def parse_evaluate_config(argv: Sequence[str]) -> EvaluateConfig:
+    """The config of `evaluate_agent`.
+
+    Raises:
+        ConfigError: A value that does not fit.
+    """
+    try:
+        return tyro.cli(EvaluateConfig, args=argv, prog="evaluate_agent")
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def overlay(base: C, layer: Mapping[str, Any], source: str) -> C:
+    """A frozen dataclass with the values of a nested mapping put over it.
+
+    Raises:
+        ConfigError: An unknown name, with the nearest known one, or a value that does not fit.
+    """
+    assert dataclasses.is_dataclass(base) and not isinstance(base, type)
+    known = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+    values: dict[str, Any] = {}
+    for name, value in layer.items():
+        if name not in known:
+            near = difflib.get_close_matches(str(name), list(known), n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{source}: unknown name {name!r}.{hint} Known: {', '.join(known)}")
+        values[name] = _fit(known[name], value, f"{source}: {name}")
+    try:
+        return dataclasses.replace(base, **values)
+    except ValueError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: No such file, no YAML, or no mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold names and values, got {type(content).__name__}")
+    return content
+
+
+def _layers(early: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
+    config = read_yaml(Path(early.config)) if early.config else {}
+    env = early.env or config.get("env") or TrainConfig().env
+    recipe = find_recipe(early.recipe or config.get("recipe", ""), env)
+    layers = [(f"recipe {recipe.stem}", read_yaml(recipe))] if recipe else []
+    return [*layers, (early.config, config)]
+
+
+def _resumed(early: argparse.Namespace) -> dict[str, Any]:
+    if early.resume != "newest":
+        folder = RunFolder(Path(early.resume))
+    else:
+        folder = newest_unfinished(Path(early.output or TrainConfig().output), early.env)
+    content = read_yaml(folder.config)
+    content.pop("versions", None)
+    return {**content, "resume": str(folder.path)}
+
+
+def _early(argv: Sequence[str]) -> argparse.Namespace:
+    """The few flags that decide which defaults the rest has."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("--env", "--config", "--recipe", "--resume", "--output"):
+        parser.add_argument(flag, default="")
+    return parser.parse_known_args([*argv])[0]
+
+
+def _with_value(argv: list[str], flag: str, value: str) -> list[str]:
+    """Gives a flag that stands alone its value, which neither argparse nor tyro can both allow."""
+    for i, word in enumerate(argv):
+        if word == flag and (i + 1 == len(argv) or argv[i + 1].startswith("-")):
+            return [*argv[: i + 1], value, *argv[i + 1 :]]
+    return argv
+
+
+def _fit(default: Any, value: Any, where: str) -> Any:
+    """A YAML value as the field's type: nested groups, tuples, numbers written as text."""
+    if dataclasses.is_dataclass(default):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} must hold names and values, got {value!r}")
+        return overlay(default, value, where)
+    if isinstance(default, tuple):
+        return tuple(value) if isinstance(value, list) else (value,)
+    if isinstance(default, float) and isinstance(value, int | str):
+        return _number(value, where)  # YAML reads 1e-5 as text
+    if default is not None and type(value) is not type(default):
+        wanted = type(default).__name__
+        raise ConfigError(f"{where} must be {wanted}, got {value!r}")
+    return value
+
+
+def _number(value: int | str, where: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ConfigError(f"{where} must be a number, got {value!r}") from None
+
+
+def add_working_directory() -> None:
+    """Makes `--env my_file:My-Env-v0` find `my_file.py` where the command was typed."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))

@@ -1,0 +1,31 @@
+"""`train_agent`: trains a LoRA policy on an environment by GRPO."""
+
+from __future__ import annotations
+
+import sys
+
+from taskgym.training.cli import add_working_directory, parse_train_config
+from taskgym.training.environment import prepare_environment
+from taskgym.training.errors import run_command
+
+
+def main() -> None:
+    """Entry point of the command."""
+    run_command(_main)
+
+
+def _main() -> None:
+    prepare_environment()
+    config = parse_train_config(sys.argv[1:])
+    add_working_directory()
+    from taskgym.training.train import describe, plan_tasks, train
+
+    if config.dry_run:
+        plan_tasks(config)
+        print(describe(config))
+    else:
+        train(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""What a person may change about a run: frozen dataclasses that become flags, YAML and a record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import tyro
+import yaml
+from taskgym.agents.policy import Sampling
+
+Tracker = Literal["tensorboard", "wandb", "trackio"]
+Kwargs = Annotated[
+    dict[str, Any],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="YAML",
+        instance_from_str=lambda words: yaml.safe_load(words[0]),
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [yaml.safe_dump(value, default_flow_style=True).strip()],
+    ),
+]
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """The adapter."""
+
+    rank: int = 16
+    """r, the inner dimension."""
+    alpha: int = 32
+    """Scale: the update counts alpha / rank."""
+    targets: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+    """Names of the adapted linear layers."""
+    first_layer: int = 0
+    """Adapt this layer and those above it; learning gets cheaper the higher it is."""
+    seed: int = 3407
+    """Of the adapter's initial weights."""
+
+    def __post_init__(self) -> None:
+        _at_least("lora.rank", self.rank, 1)
+        _at_least("lora.alpha", self.alpha, 1)
+        _at_least("lora.first_layer", self.first_layer, 0)
+
+
+@dataclass(frozen=True)
+class GrpoConfig:
+    """GRPO, by TRL's own names; the defaults are TRL's unless a line says why not."""
+
+    learning_rate: float = 1e-5
+    """TRL's 1e-6 is for full weights; adapters learn at about ten times that."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+    """Shape of the learning rate."""
+    warmup_ratio: float = 0.0
+    """Share of the steps in which the learning rate rises."""
+    num_generations: int = 8
+    """G, completions of one task that are compared."""
+    groups_per_step: int = 4
+    """P, tasks of one optimiser step."""
+    loss_type: Literal["grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = (
+        "dapo"
+    )
+    """The loss variant."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """What advantages are divided by the deviation of."""
+    importance_sampling_level: Literal["token", "sequence"] = "token"
+    """sequence is GSPO."""
+    beta: float = 0.0
+    """Weight of the KL to the reference; 0 needs no reference."""
+    epsilon: float = 0.2
+    """Clip range below, and above unless epsilon_high says."""
+    epsilon_high: float | None = None
+    """Clip range above."""
+    mask_truncated_completions: bool = True
+    """Leave truncated episodes out of the loss. TRL's False would punish being cut off."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+    weight_decay: float = 0.0
+    """Of AdamW."""
+    adam_beta2: float = 0.999
+    """Of AdamW."""
+    optim: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit"] = "adamw_torch"
+    """The optimiser; the 8-bit ones need bitsandbytes."""
+    micro_batch: int = 16
+    """Completions of one forward and backward pass; groups are accumulated over these."""
+    max_fresh_groups: int = 0
+    """Groups without signal replaced in one step at most; each costs one more generation."""
+
+    def __post_init__(self) -> None:
+        if self.num_generations < 2:
+            raise ValueError(
+                "grpo.num_generations must be at least 2 to compare completions, "
+                f"got {self.num_generations}"
+            )
+        _at_least("grpo.groups_per_step", self.groups_per_step, 1)
+        _at_least("grpo.max_fresh_groups", self.max_fresh_groups, 0)
+        batch = self.num_generations * self.groups_per_step
+        if self.micro_batch < 1 or batch % min(self.micro_batch, batch):
+            raise ValueError(
+                f"grpo.micro_batch must divide the {batch} completions of a step "
+                f"(num_generations x groups_per_step), got {self.micro_batch}"
+            )
+
+
+@dataclass(frozen=True)
+class WarmupConfig:
+    """Supervised warm-up on the answer format, before GRPO. Off unless it has data."""
+
+    data: str = ""
+    """A `.jsonl`, `.parquet` or hub id with `problem`, `generated_solution`, `expected_answer`."""
+    max_tokens: int = 1024
+    """Rows longer than this, prompt included, are left out."""
+    max_rows: int = 256
+    """Rows used at most."""
+    epochs: int = 2
+    """Passes over the rows."""
+    batch: int = 4
+    """Rows of one optimiser step."""
+    learning_rate: float = 2e-4
+    """Falls linearly after 5 steps of rise."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Held-out tasks, never trained on, scored before and after."""
+
+    tasks: int = 0
+    """Held-out tasks; 0 evaluates nothing."""
+    samples: int = 8
+    """Sampled completions of each; one greedy completion is added."""
+
+    def __post_init__(self) -> None:
+        _at_least("evaluation.tasks", self.tasks, 0)
+        _at_least("evaluation.samples", self.samples, 1)
+
+
+@dataclass(frozen=True)
+class EnvFlags:
+    """Which env, and on which rows."""
+
+    env: str = "Arithmetic-v0"
+    """Env id; `module:Id-v0` imports the module first, the working directory included."""
+    data: str = ""
+    """Rows of a dataset env: a hub id, a `.jsonl` or `.parquet`, or `sample`; empty: the env's."""
+    split: str = ""
+    """Split of the data; empty: the env's own default."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Where the rows keep `question` and `answer`, if not under those names."""
+    env_kwargs: Kwargs = field(default_factory=dict)
+    """More keyword arguments for the env, e.g. '{numeric: true}'."""
+
+    def make_kwargs(self) -> dict[str, Any]:
+        """The keyword arguments for `gymnasium.make`."""
+        named = {"data": self.data, "split": self.split, "columns": self.columns}
+        return {**{name: value for name, value in named.items() if value}, **self.env_kwargs}
+
+
+@dataclass(frozen=True)
+class TrainConfig(EnvFlags):
+    """Trains a LoRA policy on an environment by GRPO.
+
+    Flags win over --config, which wins over the env's recipe.
+    """
+
+    prompt_quantile: float = 1.0
+    """Leave out tasks whose prompt is longer than this quantile of all prompts, e.g. 0.9."""
+    model: str = ""
+    """Hub id or folder; empty: the recipe's on a GPU, SmolLM2-135M-Instruct without one."""
+    loader: Literal["auto", "unsloth", "transformers"] = "auto"
+    """auto takes Unsloth where CUDA and the package are there."""
+    load_in_4bit: bool = False
+    """Quantise the base model (CUDA only)."""
+    steps: int = 100
+    """Optimiser steps."""
+    seed: int = 0
+    """Of everything: tasks, sampling, order."""
+    output: str = "runs"
+    """Where run folders are made."""
+    save_every: int = 25
+    """Steps between checkpoints."""
+    trackers: tuple[Tracker, ...] = ()
+    """Where metrics go besides metrics.jsonl. Nothing is uploaded unless asked here."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    sampling: Sampling = field(default_factory=Sampling)
+    grpo: GrpoConfig = field(default_factory=GrpoConfig)
+    warmup: WarmupConfig = field(default_factory=WarmupConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    recipe: str = ""
+    """A recipe by name or YAML file; empty: the env's own, if it has one for this machine."""
+    config: str = ""
+    """A YAML file with these same names."""
+    resume: str = ""
+    """Continue a run folder; without a value, the newest unfinished one of this env."""
+    dry_run: bool = False
+    """Check everything that can be checked, print the resolved config, and stop."""
+
+    def __post_init__(self) -> None:
+        _at_least("steps", self.steps, 1)
+        _at_least("save_every", self.save_every, 1)
+        if not 0 < self.prompt_quantile <= 1:
+            raise ValueError(f"prompt_quantile must be in (0, 1], got {self.prompt_quantile}")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(EnvFlags):
+    """Scores a model, an adapter or a script on an environment."""
+
+    model: str = ""
+    """Hub id or folder; empty: SmolLM2-135M-Instruct."""
+    adapter: str = ""
+    """Folder of a LoRA adapter, such as a run's `adapter/`."""
+    script: Literal["", "gold", "empty", "random"] = ""
+    """Instead of a model: the gold answers, nothing, or random text."""
+    n: int = 100
+    """Tasks; the first ones of the fixed order that training holds out from."""
+    k: int = 8
+    """Sampled completions of each task; one greedy completion is added."""
+    seed: int = 0
+    """Of the sampling."""
+    load_in_4bit: bool = False
+    """Quantise the base model (CUDA only)."""
+    sampling: Sampling = field(default_factory=Sampling)
+    output: str = ""
+    """Write the scores to this JSON file too."""
+
+    def __post_init__(self) -> None:
+        _at_least("n", self.n, 1)
+        _at_least("k", self.k, 1)
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")

@@ -1,0 +1,59 @@
+"""The errors a command answers with one clear sentence and an exit code, not a traceback.
+
+UserError(ValueError)            what was asked cannot be done; the message says what can
+├── ConfigError                  a flag, a YAML file or a recipe
+├── ModelError                   a model that cannot be found or loaded
+└── RunError                     a run folder that cannot be written or resumed
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import gymnasium as gym
+from taskgym.envs import DataError
+
+USAGE = 2  # exit code for what the user can mend
+INTERRUPTED = 130  # as a shell reports Ctrl-C
+
+
+class UserError(ValueError):
+    """What was asked cannot be done."""
+
+
+class ConfigError(UserError):
+    """A flag, a YAML file or a recipe that does not fit."""
+
+
+class ModelError(UserError):
+    """A model that cannot be found or loaded."""
+
+
+class RunError(UserError):
+    """A run folder that cannot be written or resumed."""
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Runs a command; errors the user can mend become one sentence and an exit code."""
+    try:
+        command()
+    except (UserError, DataError) as error:
+        fail(str(error))
+    except gym.error.Error as error:  # unknown ids: Gymnasium names the nearest
+        fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        fail(f"no space left on the disk of {error.filename or 'the run folder'}")
+
+
+def fail(message: str) -> NoReturn:
+    """Prints one sentence and exits."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(USAGE)

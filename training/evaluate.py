@@ -1,0 +1,104 @@
+"""Scores a policy on held-out tasks: sampled and greedy, with intervals and pass@k."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from taskgym.agents.chat import Renderer
+from taskgym.agents.episode import Start, Trajectory
+from taskgym.agents.policy import Policy, Sampling
+from taskgym.agents.rollout import Rollout
+from taskgym.training.statistics import Interval, mean_interval, pass_at_k, rate_interval
+from taskgym.training.tasks import TaskPlan
+
+Tick = Callable[[int], object]  # told how many episodes have ended since the last call
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Trajectories of N held-out tasks: K sampled ones of each, and one greedy."""
+
+    sampled_NK: Sequence[Sequence[Trajectory]]
+    greedy_N: Sequence[Trajectory]
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """What `evaluation.json` holds: means with 95 % intervals over tasks, and pass@k."""
+        success_NK = [[t.success for t in row] for row in self.sampled_NK]
+        return {
+            "tasks": len(self.greedy_N),
+            "samples": len(self.sampled_NK[0]),
+            "sampled": _scores(self.sampled_NK),
+            "greedy": _scores([[t] for t in self.greedy_N]),
+            "pass_at_k": {str(k): rate for k, rate in pass_at_k(success_NK).items()},
+            "success_NK": [[int(s) for s in row] for row in success_NK],
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def evaluate(
+    policy: Policy,
+    plan: TaskPlan,
+    sampling: Sampling,
+    renderer: Renderer | None,
+    samples: int,
+    tick: Tick,
+) -> Evaluation:
+    """Plays every held-out task of a plan: `samples` times as `sampling` says, and once greedily.
+
+    Episodes that failed by our own machinery count as not solved and are reported by their stop.
+    """
+    began = time.perf_counter()
+    greedy = dataclasses.replace(sampling, temperature=0.0)
+    sampled_NK = _play(policy, plan, sampling, renderer, samples, tick)
+    greedy_N1 = _play(policy, plan, greedy, renderer, 1, tick)
+    return Evaluation(sampled_NK, [row[0] for row in greedy_N1], time.perf_counter() - began)
+
+
+def _play(
+    policy: Policy,
+    plan: TaskPlan,
+    sampling: Sampling,
+    renderer: Renderer | None,
+    samples: int,
+    tick: Tick,
+) -> list[list[Trajectory]]:
+    starts = plan.evaluation_starts(samples)
+    rollout = Rollout(policy, plan.make_env, sampling, renderer)
+    by_start: dict[Start, Trajectory] = {}
+    try:
+        rollout.start(starts)
+        for trajectory in rollout.finished():
+            by_start[trajectory.start] = trajectory
+            tick(1)
+    finally:
+        rollout.close()
+    rows = [by_start[start] for start in starts]
+    return [rows[i : i + samples] for i in range(0, len(rows), samples)]
+
+
+def _scores(rows_NK: Sequence[Sequence[Trajectory]]) -> dict[str, Any]:
+    names = next((list(t.rewards) for row in rows_NK for t in row if t.rewards), [])
+    every = [t for row in rows_NK for t in row]
+    return {
+        "accuracy": _interval(rate_interval([[t.success for t in row] for row in rows_NK])),
+        "reward": _interval(mean_interval([[t.reward for t in row] for row in rows_NK])),
+        "components": {
+            name: _interval(
+                mean_interval([[t.rewards.get(name, 0.0) for t in row] for row in rows_NK])
+            )
+            for name in names
+        },
+        "mean_length": float(np.mean([sum(t.mask) for t in every])),
+        "truncated": float(np.mean([t.truncated for t in every])),
+        "failed": float(np.mean([t.error is not None for t in every])),
+    }
+
+
+def _interval(interval: Interval) -> dict[str, float]:
+    return dataclasses.asdict(interval)

@@ -1,0 +1,250 @@
+"""GRPO by TRL: our rollouts go in through `rollout_func`, TRL computes the loss and steps.
+
+What is relied on of TRL 1.15 and 1.16 (pinned by `tests/test_trl_contract.py`): `rollout_func` gets
+each prompt already repeated G times and must answer in that order; `env_mask` marks the tokens that
+count in the loss; other keys reach the reward function per sample; a reward of None drops a sample
+from its group; `log_metric` averages into the step's log.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from taskgym.agents.chat import Renderer
+from taskgym.agents.episode import Trajectory
+from taskgym.agents.groups import Group, Signal, collect_groups
+from taskgym.agents.policy import Policy
+from taskgym.agents.rollout import Rollout
+from taskgym.agents.traces import to_record, write_episodes
+from taskgym.training.callbacks import RunCallback
+from taskgym.training.config import TrainConfig
+from taskgym.training.devices import has_cuda
+from taskgym.training.folder import RunFolder
+from taskgym.training.models import Loaded
+from taskgym.training.tasks import TaskPlan
+from transformers import PrinterCallback, ProgressCallback
+from trl import GRPOConfig, GRPOTrainer
+
+_MAX_FAILED = 0.25  # share of a step's episodes that our own machinery may fail before we stop
+
+OnStep = Callable[[dict[str, float]], None]
+
+
+class TooManyFailuresError(RuntimeError):
+    """Our machinery failed too many episodes of one step for its gradient to mean anything."""
+
+
+class Sampler:
+    """TRL's `rollout_func`: plays the groups of a step and remembers what to log about them."""
+
+    def __init__(self, config: TrainConfig, plan: TaskPlan, rollout: Rollout, folder: RunFolder):
+        self._config = config
+        self._plan = plan
+        self._rollout = rollout
+        self._folder = folder
+        self._metrics: dict[str, float] = {}
+
+    def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, list[Any]]:
+        """Plays one group for each distinct prompt, which is its position in the step."""
+        step = trainer.state.global_step
+        before = dict(self._rollout.seconds)
+        self._rollout.policy.load_adapter(None, step)
+        played = list(self._groups(step, list(dict.fromkeys(int(p) for p in prompts))))
+        kept = {group.trajectories[0].start.group: group for group in played}
+        trajectories = [t for group in kept.values() for t in group.trajectories]
+        _check_failures(trajectories, step)
+        self._save(played, step)
+        spent = {phase: now - before[phase] for phase, now in self._rollout.seconds.items()}
+        self._metrics = step_metrics(played, kept, spent)
+        return self._samples(prompts, kept)
+
+    def env_total(
+        self, prompts: list[str], *, log_metric: Any, **columns: Any
+    ) -> list[float | None]:
+        """TRL's reward function: the env's rewards, which came along with the rollouts."""
+        for name, value in self._metrics.items():
+            log_metric(name, value)
+        rewards: list[float | None] = columns["env_reward"]
+        return rewards
+
+    def _groups(self, step: int, positions: list[int]) -> Any:
+        grpo = self._config.grpo
+
+        def draw(position: int, attempt: int) -> tuple[int, int | None]:
+            return self._plan.training_start(grpo.groups_per_step, step, position, attempt)
+
+        return collect_groups(
+            self._rollout, draw, positions, grpo.num_generations, grpo.max_fresh_groups
+        )
+
+    def _samples(self, prompts: Sequence[str], kept: dict[int, Group]) -> dict[str, list[Any]]:
+        members = {position: iter(group.trajectories) for position, group in kept.items()}
+        rows = [next(members[int(prompt)]) for prompt in prompts]
+        return {
+            "prompt_ids": [list(t.prompt_ids) for t in rows],
+            "completion_ids": [t.completion_ids for t in rows],
+            "logprobs": [t.logprobs for t in rows],
+            "env_mask": [self._mask(t) for t in rows],
+            "env_reward": [None if t.error else t.reward for t in rows],
+        }
+
+    def _mask(self, t: Trajectory) -> list[int]:
+        cut = t.truncated and self._config.grpo.mask_truncated_completions
+        return [0] * len(t.mask) if cut or t.error else t.mask
+
+    def _save(self, played: Sequence[Group], step: int) -> None:
+        records = [to_record(t, self._config.env, step + 1) for g in played for t in g.trajectories]
+        write_episodes(self._folder.episodes, records)
+
+
+def step_metrics(
+    played: Sequence[Group], kept: dict[int, Group], seconds: dict[str, float]
+) -> dict[str, float]:
+    """What a step logs besides TRL's own: components, signals, verdicts, stops, time and speed.
+
+    Args:
+        played: Every group of the step, replaced ones too.
+        kept: The group that was learned from at each position.
+        seconds: Wall time of the rollout by phase.
+    """
+    rows = [t for group in kept.values() for t in group.trajectories if t.error is None]
+    every = [t for group in played for t in group.trajectories]
+    sampled = sum(sum(t.mask) for t in every)
+    metrics = {f"seconds/{phase}": spent for phase, spent in seconds.items()}
+    metrics["tokens_per_second"] = sampled / max(seconds["generate"], 1e-9)
+    metrics["success"] = _mean([float(t.success) for t in rows])
+    metrics["episodes/failed"] = float(sum(t.error is not None for t in every))
+    metrics["episodes/turns"] = _mean([float(len(t.versions)) for t in rows])
+    metrics["episodes/clipped_ratio"] = _mean([float(t.truncated) for t in rows])
+    lengths = [float(sum(t.mask)) for t in rows] or [0.0]
+    metrics["episodes/mean_length"] = _mean(lengths)
+    metrics["episodes/min_length"], metrics["episodes/max_length"] = min(lengths), max(lengths)
+    for name in sorted({name for t in rows for name in t.rewards}):
+        values = torch.tensor([t.rewards.get(name, 0.0) for t in rows])
+        metrics[f"rewards/{name}/mean"] = values.mean().item()
+        metrics[f"rewards/{name}/std"] = values.std().item() if len(rows) > 1 else 0.0
+    return metrics | _shares(played, kept, rows)
+
+
+def _shares(
+    played: Sequence[Group], kept: dict[int, Group], rows: Sequence[Trajectory]
+) -> dict[str, float]:
+    signals = Counter(group.signal for group in played)
+    shares = {f"groups/{signal}": signals[signal] / len(played) for signal in Signal}
+    shares["groups/replaced"] = float(len(played) - len(kept))
+    verdicts = Counter(str(t.info["verdict"]) for t in rows if "verdict" in t.info)
+    shares |= {f"verdict/{verdict}": n / len(rows) for verdict, n in verdicts.items()}
+    return shares | {f"stop/{s}": n / len(rows) for s, n in Counter(t.stop for t in rows).items()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _check_failures(trajectories: Sequence[Trajectory], step: int) -> None:
+    failed = [t.error for t in trajectories if t.error is not None]
+    if len(failed) > _MAX_FAILED * len(trajectories):
+        raise TooManyFailuresError(
+            f"step {step + 1}: {len(failed)} of {len(trajectories)} episodes failed by our own "
+            f"machinery, not the model's fault; the first: {failed[0]}"
+        )
+
+
+def learn(
+    config: TrainConfig,
+    loaded: Loaded,
+    policy: Policy,
+    plan: TaskPlan,
+    folder: RunFolder,
+    on_step: OnStep,
+) -> bool:
+    """Trains until the last step, a Ctrl-C or an error; the model is changed in place.
+
+    Args:
+        config: The run's config.
+        loaded: The model to train.
+        policy: What answers the rollouts' requests, with the same weights.
+        plan: Which tasks to train on.
+        folder: Where metrics, episodes and checkpoints go; a whole checkpoint in it is continued.
+        on_step: Told the metrics of each step.
+
+    Returns:
+        Whether the last step was reached.
+    """
+    rollout = Rollout(policy, plan.make_env, config.sampling, Renderer(loaded.tokenizer))
+    sampler = Sampler(config, plan, rollout, folder)
+    callback = RunCallback(folder, rollout, on_step)
+    trainer = GRPOTrainer(
+        model=loaded.model,
+        reward_funcs=sampler.env_total,
+        args=grpo_arguments(config, folder.checkpoints),
+        train_dataset=_positions(config.grpo.groups_per_step),
+        processing_class=loaded.tokenizer,
+        callbacks=[callback],
+        rollout_func=sampler,
+    )
+    for theirs in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(theirs)
+    checkpoint = folder.checkpoint()
+    try:
+        with callback.stop_on_interrupt():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        rollout.close()
+    return bool(trainer.state.global_step >= config.steps)
+
+
+def grpo_arguments(config: TrainConfig, output: Path) -> GRPOConfig:
+    """A config in TRL's terms; what a person cannot change is set here, with its reason."""
+    grpo, cuda = config.grpo, has_cuda()
+    batch = grpo.num_generations * grpo.groups_per_step
+    micro = min(grpo.micro_batch, batch)
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func: known, pinned by a test
+    return GRPOConfig(
+        output_dir=str(output),
+        max_steps=config.steps,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=batch // micro,
+        num_generations=grpo.num_generations,
+        max_completion_length=config.sampling.max_tokens,
+        temperature=config.sampling.temperature,
+        learning_rate=grpo.learning_rate,
+        lr_scheduler_type=grpo.lr_scheduler_type,
+        warmup_steps=int(grpo.warmup_ratio * config.steps),
+        loss_type=grpo.loss_type,
+        scale_rewards=grpo.scale_rewards,
+        importance_sampling_level=grpo.importance_sampling_level,
+        beta=grpo.beta,
+        epsilon=grpo.epsilon,
+        epsilon_high=grpo.epsilon_high,
+        mask_truncated_completions=False,  # env_mask does it, and knows the env's own limits too
+        max_grad_norm=grpo.max_grad_norm,
+        weight_decay=grpo.weight_decay,
+        adam_beta2=grpo.adam_beta2,
+        optim=grpo.optim,
+        seed=config.seed,
+        shuffle_dataset=False,  # the positions of a step; TaskPlan decides the tasks
+        ignore_data_skip=True,  # a resumed run knows its tasks from the step alone
+        save_strategy="steps",
+        save_steps=config.save_every,
+        save_total_limit=2,  # the newest may be torn by a kill, then the one before it is whole
+        logging_steps=1,
+        report_to=list(config.trackers) or "none",
+        use_cpu=not cuda,
+        bf16=cuda,
+        gradient_checkpointing=cuda,
+        use_vllm=False,
+        disable_tqdm=True,
+        disable_dropout=True,
+        push_to_hub=False,
+    )
+
+
+def _positions(groups: int) -> Dataset:
+    return Dataset.from_dict({"prompt": [str(position) for position in range(groups)]})

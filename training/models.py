@@ -1,0 +1,201 @@
+"""The base model, its tokenizer and a fresh adapter: from Unsloth or transformers, and why."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from taskgym.training.config import LoraConfig, TrainConfig
+from taskgym.training.devices import has_cuda
+from taskgym.training.errors import ModelError
+
+logger = logging.getLogger(__name__)
+
+_MAX_LENGTH = 32_768  # tokens of a prompt and its completions that Unsloth makes room for at most
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to learn.
+
+    Attributes:
+        model: The base model wrapped by peft, adapter "default" active and trainable.
+        tokenizer: Pads on the left and has a pad token.
+        name: What was loaded: a hub id or folder.
+        why: Which library loaded it and the reason.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    why: str
+
+
+def load_model(config: TrainConfig) -> Loaded:
+    """Loads the model of a config with a fresh adapter.
+
+    Raises:
+        ModelError: It cannot be found or loaded here.
+    """
+    name = config.model or _default_model()
+    loader, why = choose_loader(config.loader, has_cuda(), _installed("unsloth"))
+    logger.info("loading %s with %s: %s", name, loader, why)
+    load = _load_unsloth if loader == "unsloth" else _load_transformers
+    model, tokenizer = load(name, config)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return Loaded(model, tokenizer, name, f"{loader}: {why}")
+
+
+def load_for_sampling(name: str, adapter: str, load_in_4bit: bool) -> tuple[Any, Any]:
+    """A model and its tokenizer, with a saved adapter or none, not to be trained.
+
+    Raises:
+        ModelError: It cannot be found or loaded here.
+    """
+    name = name or _default_model()
+    model, tokenizer = _base_model(name, load_in_4bit), read_tokenizer(name)
+    if adapter:
+        from peft import PeftModel
+
+        try:
+            model = PeftModel.from_pretrained(model, adapter)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"{adapter} holds no adapter for {name}: {error}") from error
+    return model.eval(), tokenizer
+
+
+def choose_loader(asked: str, cuda: bool, unsloth: bool) -> tuple[str, str]:
+    """Which library loads the model, and why.
+
+    Args:
+        asked: `auto`, or the one the user insists on.
+        cuda: Whether a CUDA device is there.
+        unsloth: Whether the package is.
+
+    Raises:
+        ModelError: Unsloth was asked for where it cannot run.
+    """
+    if asked == "transformers":
+        return "transformers", "asked for"
+    if cuda and unsloth:
+        return "unsloth", "asked for" if asked == "unsloth" else "CUDA and the package are there"
+    missing = "no CUDA device was found" if not cuda else "the package is not installed"
+    if asked == "unsloth":
+        raise ModelError(f"loader=unsloth cannot be used: {missing}; use loader=transformers")
+    return "transformers", missing
+
+
+def read_tokenizer(name: str) -> Any:
+    """The tokenizer of a hub id or folder.
+
+    Raises:
+        ModelError: There is none.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise _missing(name, error) from error
+
+
+def _default_model() -> str:
+    from taskgym.training.smollm2 import resolve_smollm2
+
+    try:
+        return str(resolve_smollm2())
+    except ModuleNotFoundError as error:
+        raise ModelError(f"no model was named and {error}") from error
+
+
+def _load_transformers(name: str, config: TrainConfig) -> tuple[Any, Any]:
+    import torch
+    from peft import get_peft_model
+
+    base, tokenizer = _base_model(name, config.load_in_4bit), read_tokenizer(name)
+    torch.manual_seed(config.lora.seed)
+    return get_peft_model(base, _peft_config(config.lora, base.config.num_hidden_layers)), tokenizer
+
+
+def _base_model(name: str, load_in_4bit: bool) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if load_in_4bit and not has_cuda():
+        raise ModelError("load_in_4bit needs CUDA and none was found; drop it on this machine")
+    # AVX2 machines multiply bf16 some fifty times slower than float32.
+    dtype = torch.bfloat16 if has_cuda() else torch.float32
+    quantized = {"quantization_config": _four_bit(dtype)} if load_in_4bit else {}
+    device = {"device_map": {"": torch.cuda.current_device()}} if has_cuda() else {}
+    try:
+        return AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **quantized, **device)
+    except (OSError, ValueError) as error:
+        raise _missing(name, error) from error
+
+
+def _load_unsloth(name: str, config: TrainConfig) -> tuple[Any, Any]:
+    from unsloth import FastLanguageModel
+
+    try:
+        model, tokenizer = FastLanguageModel.from_pretrained(
+            name, max_seq_length=_MAX_LENGTH, load_in_4bit=config.load_in_4bit
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _missing(name, error) from error
+    layers = range(config.lora.first_layer, model.config.num_hidden_layers)
+    model = FastLanguageModel.get_peft_model(
+        model,
+        r=config.lora.rank,
+        lora_alpha=config.lora.alpha,
+        target_modules=list(config.lora.targets),
+        layers_to_transform=list(layers) if config.lora.first_layer else None,
+        random_state=config.lora.seed,
+        use_gradient_checkpointing="unsloth",
+    )
+    return model, tokenizer
+
+
+def _peft_config(lora: LoraConfig, layers: int) -> Any:
+    from peft import LoraConfig as PeftConfig
+
+    if lora.first_layer >= layers:
+        raise ModelError(f"lora.first_layer={lora.first_layer}, but the model has {layers} layers")
+    return PeftConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=list(lora.targets),
+        layers_to_transform=list(range(lora.first_layer, layers)) if lora.first_layer else None,
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _four_bit(dtype: Any) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _missing(name: str, error: Exception) -> ModelError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if Path(name).is_dir():
+        return ModelError(f"the folder {name} holds no model that can be loaded: {reason}")
+    return ModelError(
+        f"cannot load {name!r}: it is no folder here, and the hub did not give it ({reason}); "
+        "name a folder with --model, or leave --model out for the embedded SmolLM2-135M-Instruct"
+    )

@@ -1,0 +1,142 @@
+"""A run from its config to its report: load, warm up, evaluate, learn, evaluate, save."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from taskgym.agents.chat import Renderer
+from taskgym.envs import SingleTurnEnv
+from taskgym.training.config import TrainConfig
+from taskgym.training.errors import INTERRUPTED, ConfigError, RunError
+from taskgym.training.evaluate import evaluate
+from taskgym.training.folder import RunFolder, checkpoint_step, new_folder, resolved
+from taskgym.training.metrics import plain, truncate_after
+from taskgym.training.models import Loaded, load_model
+from taskgym.training.plots import write_plots
+from taskgym.training.progress import episode_bar, evaluation_table, step_bar
+from taskgym.training.report import write_report
+from taskgym.training.tasks import TaskPlan, env_factory
+
+
+def train(config: TrainConfig) -> RunFolder:
+    """Runs a config to its end and returns its folder. Prints what a person wants to see.
+
+    Raises:
+        UserError: What was asked cannot be done; nothing was started.
+    """
+    plan = plan_tasks(config)
+    folder = _open_folder(config)
+    print(f"run folder: {folder.path}")
+    loaded = load_model(config)
+    print(f"model: {loaded.name} ({loaded.why})")
+    plan.keep_short(Renderer(loaded.tokenizer), config.prompt_quantile)
+    run = _Run(config, plan, folder, loaded)
+    try:
+        run.prepare()
+        if run.learn():
+            run.finish()
+        else:
+            sys.exit(INTERRUPTED)
+    finally:
+        write_plots(folder.path)
+        print(f"report: {write_report(folder.path)}")
+    return folder
+
+
+def plan_tasks(config: TrainConfig) -> TaskPlan:
+    """The env of a config and its tasks; errors in id, data or kwargs show here, before work."""
+    make_env = env_factory(config.env, config.make_kwargs())
+    plan = TaskPlan(make_env, config.seed, config.evaluation.tasks)
+    if isinstance(plan.env, SingleTurnEnv):
+        held_out, tasks = config.evaluation.tasks, len(plan.env.tasks)
+        if held_out >= tasks:
+            raise ConfigError(
+                f"evaluation.tasks={held_out} holds out all of the env's {tasks} tasks; "
+                "leave some to train on"
+            )
+        print(f"tasks: {tasks}, {held_out} of them held out")
+    return plan
+
+
+class _Run:
+    """The stages of one run, each of which leaves its result in the folder and is not redone."""
+
+    def __init__(self, config: TrainConfig, plan: TaskPlan, folder: RunFolder, loaded: Loaded):
+        from taskgym.agents.transformers_policy import TransformersPolicy
+
+        self.config, self.plan, self.folder, self.loaded = config, plan, folder, loaded
+        self.policy = TransformersPolicy(loaded.model, loaded.tokenizer)
+
+    def prepare(self) -> None:
+        """The warm-up, if asked for, and then the score before GRPO."""
+        if self.config.warmup.data:
+            if not self.folder.warmup.exists():
+                from taskgym.training.warmup import warm_up
+
+                warm_up(self.config, self.loaded, self.plan.env, self.folder.path / "sft")
+                save_adapter(self.loaded, self.folder.warmup)
+            self.policy.load_adapter(self.folder.warmup, 0)
+        self._evaluate("before")
+
+    def learn(self) -> bool:
+        """GRPO; returns whether the last step was reached. The adapter is saved either way."""
+        from taskgym.training.learner import learn
+
+        checkpoint = self.folder.checkpoint()
+        done = checkpoint_step(checkpoint) if checkpoint else 0
+        for path in (self.folder.metrics, self.folder.episodes):
+            truncate_after(path, done)
+        with step_bar(done, self.config.steps) as show:
+            ended = learn(self.config, self.loaded, self.policy, self.plan, self.folder, show)
+        save_adapter(self.loaded, self.folder.adapter)
+        if not ended:
+            print(f"stopped and saved; go on with: train_agent --resume {self.folder.path}")
+        return ended
+
+    def finish(self) -> None:
+        """The score after GRPO, beside the one before."""
+        self._evaluate("after")
+        if self.folder.evaluation.exists():
+            print(evaluation_table(json.loads(self.folder.evaluation.read_text())))
+        print(f"adapter: {self.folder.adapter}")
+        self.folder.mark_finished()
+
+    def _evaluate(self, when: str) -> None:
+        tasks, samples = self.config.evaluation.tasks, self.config.evaluation.samples
+        path = self.folder.evaluation
+        known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        if tasks == 0 or when in known:
+            return
+        renderer = Renderer(self.loaded.tokenizer)
+        with episode_bar(f"score {when}", tasks * (samples + 1)) as tick:
+            scored = evaluate(self.policy, self.plan, self.config.sampling, renderer, samples, tick)
+        known[when] = scored.summary()
+        path.write_text(json.dumps(plain(known), indent=1))
+
+
+def save_adapter(loaded: Loaded, path: Path) -> None:
+    """Writes the adapter and its tokenizer where plain peft and vLLM can load them."""
+    loaded.model.save_pretrained(str(path), selected_adapters=["default"])
+    loaded.tokenizer.save_pretrained(str(path))
+
+
+def describe(config: TrainConfig) -> str:
+    """The resolved config as YAML, for `--dry-run`."""
+    return str(yaml.safe_dump(resolved(config), sort_keys=False))
+
+
+def _open_folder(config: TrainConfig) -> RunFolder:
+    if not config.resume:
+        folder = new_folder(config)
+        folder.write_config(config)
+        return folder
+    folder = RunFolder(Path(config.resume))
+    if not folder.config.exists():
+        raise RunError(f"{folder.path} is no run folder: it has no {folder.config.name}")
+    if folder.finished:
+        raise RunError(f"{folder.path} is finished; there is nothing to resume")
+    return folder
