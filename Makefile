@@ -45,7 +45,7 @@ slow: install ## the proofs that take minutes
 	$(BIN)/pytest -m slow $(ARGS)
 
 readme: install ## run the code blocks of README.md and docs
-	$(BIN)/pytest -m readme $(ARGS)
+	$(BIN)/pytest -m readme tests/test_readme.py $(ARGS)
 
 lint: $(INSTALLED) ## ruff: rules and format
 	$(BIN)/ruff check

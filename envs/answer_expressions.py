@@ -180,7 +180,8 @@ class _Parser:
         token = self.peek()
         if not token or token in ("\\rfloor", "\\rceil", "\\pm", "\\mp", "\\rvert", "\\prime"):
             return False
-        # `x2` and `(3)4` are slips, not products
+        if token[0].isdigit():  # (n-1)2^n is a product, x2 a slip
+            return self.tokens[self.at - 1] in (")", "}")
         return token[0] == "\\" or token in _OPENERS or token.isalpha()
 
     def power(self, exponent: bool = False) -> Tree:
@@ -294,10 +295,13 @@ class _Parser:
         token = self.peek()
         if token == "{":
             return self.atom()
-        if token.isdigit() and len(token) > 1:
+        if not token.isdigit():
+            return self.atom()
+        if len(token) > 1:
             self.tokens[self.at] = token[1:]
-            return ("n", Fraction(int(token[0])))
-        return self.atom()
+        else:
+            self.at += 1
+        return ("n", Fraction(int(token[0])))
 
     def function(self, name: str) -> Tree:
         base = self.log_base() if name == "log" else None

@@ -9,25 +9,22 @@ from functools import lru_cache
 from taskgym.envs import answer_calendar as calendar
 from taskgym.envs.answer_expressions import Tree
 from taskgym.envs.answer_numbers import (
-    UndecidableError,
-    close,
     names,
     proportional,
     same,
-    value,
 )
+from taskgym.envs.answer_regions import every, same_regions
+from taskgym.envs.answer_rules import read
 from taskgym.envs.answer_shapes import (
     Assigned,
     Choice,
     Equation,
     Matrix,
-    Piece,
     Region,
     Scalar,
     Several,
     Shape,
     Words,
-    read,
 )
 from taskgym.envs.answer_units import Unit
 
@@ -92,7 +89,9 @@ def _mathematics(gold: Shape, answer: Shape) -> bool | None:
     if isinstance(gold, Equation) or isinstance(answer, Equation):
         return _equations(gold, answer)
     if isinstance(gold, Region) or isinstance(answer, Region):
-        return _regions(gold, answer)
+        return same_regions(gold, answer)
+    if isinstance(gold, Matrix) != isinstance(answer, Matrix):
+        gold, answer = _tabled(gold), _tabled(answer)
     if not (isinstance(gold, Matrix) and isinstance(answer, Matrix)):
         gold, answer = _listed(gold), _listed(answer)
     if isinstance(gold, Matrix) and isinstance(answer, Matrix):
@@ -168,6 +167,14 @@ def _listed(shape: Shape) -> Shape:
     return shape
 
 
+def _tabled(shape: Shape) -> Shape:
+    """A list of lists, as programs write a matrix, is one where a matrix is wanted."""
+    if not isinstance(shape, Several) or shape.kind not in ("vector", "square"):
+        return shape
+    rows = [row.items for row in shape.items if isinstance(row, Several)]
+    return Matrix(tuple(rows)) if len(rows) == len(shape.items) else shape
+
+
 def _has_sign(tree: Tree) -> bool:
     if tree[0] == "pm":
         return True
@@ -199,14 +206,7 @@ def _matrices(gold: Matrix, answer: Matrix) -> bool | None:
         for left, right in zip(gold.rows, answer.rows, strict=True)
         for a, b in zip(left, right, strict=True)
     )
-    return _every(pairs)
-
-
-def _every(verdicts: Iterable[bool | None]) -> bool | None:
-    found = list(verdicts)
-    if False in found:
-        return False
-    return None if None in found else True
+    return every(pairs)
 
 
 def _lists(gold: Several, answer: Several) -> bool | None:
@@ -220,12 +220,12 @@ def _lists(gold: Several, answer: Several) -> bool | None:
         return False
     named = [item for item in (*a, *b) if isinstance(item, Assigned)]
     if len(named) == len(a) + len(b) and len({item.name for item in named}) == len(a):
-        return _every(_plain(match(x, y)) for x, y in zip(_by_name(a), _by_name(b), strict=True))
+        return every(_plain(match(x, y)) for x, y in zip(_by_name(a), _by_name(b), strict=True))
     if len(named) == len(a):
         a, b = (_by_name(a), b) if isinstance(a[0], Assigned) else (a, _by_name(b))
     if gold.kind == answer.kind == "bare" and len(named) != len(a):
         return _sets(a, b)
-    return _every(_plain(match(x, y)) for x, y in zip(a, b, strict=True))
+    return every(_plain(match(x, y)) for x, y in zip(a, b, strict=True))
 
 
 def _by_name(items: Sequence[Shape]) -> tuple[Shape, ...]:
@@ -308,76 +308,3 @@ def _per_cent(tree: Tree) -> Tree:
 
 def _scaled(tree: Tree, unit: Unit) -> Tree:
     return ("*", (tree, ("n", unit.factor)))
-
-
-def _regions(gold: Shape, answer: Shape) -> bool | None:
-    if not isinstance(gold, Region) or not isinstance(answer, Region):
-        return False
-    if gold.variable and answer.variable and gold.variable != answer.variable:
-        return False
-    try:
-        a, b = _normal(gold), _normal(answer)
-    except UndecidableError:
-        return _symbolic(gold, answer)
-    if len(a) != len(b):
-        return False
-    return _every(_same_piece(x, y) for x, y in zip(a, b, strict=True))
-
-
-def _symbolic(gold: Region, answer: Region) -> bool | None:
-    if len(gold.pieces) != len(answer.pieces) or gold.without or answer.without:
-        return None
-    return _every(_same_piece(x, y) for x, y in zip(gold.pieces, answer.pieces, strict=True))
-
-
-def _same_piece(a: Piece, b: Piece) -> bool | None:
-    if (a.low_closed, a.high_closed) != (b.low_closed, b.high_closed):
-        return False
-    return _every((same(a.low, b.low), same(a.high, b.high)))
-
-
-def _normal(region: Region) -> list[Piece]:
-    """Sort the intervals, take single points out of them and merge those that touch."""
-    pieces = sorted(region.pieces, key=lambda piece: (_real(piece.low), not piece.low_closed))
-    for point in region.without:
-        pieces = [part for piece in pieces for part in _without(piece, point)]
-    merged: list[Piece] = []
-    for piece in pieces:
-        if merged and _touch(merged[-1], piece):
-            merged[-1] = _merge(merged[-1], piece)
-        elif _real(piece.low) <= _real(piece.high):
-            merged.append(piece)
-    return merged
-
-
-def _without(piece: Piece, point: Tree) -> list[Piece]:
-    low, high, at = _real(piece.low), _real(piece.high), _real(point)
-    if not low <= at <= high:
-        return [piece]
-    left = Piece(piece.low, point, piece.low_closed, False)
-    right = Piece(point, piece.high, False, piece.high_closed)
-    return [part for part, empty in ((left, low == at), (right, at == high)) if not empty]
-
-
-def _touch(a: Piece, b: Piece) -> bool:
-    end, start = _real(a.high), _real(b.low)
-    if close(value(a.high), value(b.low)) is True:
-        return a.high_closed or b.low_closed
-    return start < end
-
-
-def _merge(a: Piece, b: Piece) -> Piece:
-    if _real(a.high) > _real(b.high):
-        return a
-    closed = b.high_closed or (a.high_closed and _real(a.high) == _real(b.high))
-    return Piece(a.low, b.high, a.low_closed, closed)
-
-
-def _real(tree: Tree) -> float:
-    number = value(tree)
-    if isinstance(number, complex):
-        raise UndecidableError("an end that is not real")
-    try:
-        return float(number)
-    except OverflowError as error:
-        raise UndecidableError("an end that is very large") from error

@@ -157,7 +157,7 @@ def _last_line(text: str) -> str:
 
 
 _SAYS = re.compile(r"\w|\\emptyset")
-_SENTENCE = re.compile(r"(?<=[^\s.])[.!?;](?:\s+|$)")
+_SENTENCE = re.compile(r"(?<=[^\s.])(?:[.!;]|\?(?=\s))(?:\s+|$)")
 _REJECTED = re.compile(r",?\s+(?:and\s+)?not\s+[^,]*$")
 _CONNECTIVE = re.compile(
     r".*(?:\b(?:is|are|be|was|equals|gives?|gets?|have|has|hence|therefore|thus|so|actually|yields?)\b"
@@ -175,6 +175,7 @@ _HEDGE = re.compile(
 
 def statements(text: str) -> list[str]:
     """Return what a sentence of prose may state, the likeliest first; nothing if it hedges."""
+    text = _BLANKS.sub(" ", text)
     sentences = [part for part in _SENTENCE.split(text) if part.strip()]
     telling = [part for part in sentences if any(map(str.isdigit, part)) or "\\" in part]
     if not sentences:

@@ -84,6 +84,7 @@ _TAIL = re.compile(
     r"(?:\^\s*\{?\s*(?P<power>-?\d)\s*\}?)?"
     r"(?:\s*(?:/|\bper\b)\s*(?P<below>[A-Za-z]+)\s*(?:\^\s*\{?\s*(?P<below_power>\d)\s*\}?)?)?\s*$"
 )
+_LONGEST = 60  # characters of a unit; the pattern is quadratic in its words
 _CURRENCY = re.compile(r"^(?P<sign>-?)\s*(?P<unit>[¤€£¥₹]|USD|EUR)\s*(?=[-\d.\\(])")
 
 
@@ -94,7 +95,7 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
     """
     if money := _CURRENCY.match(text):
         return money["sign"] + text[money.end() :], _KNOWN[money["unit"].lower()]
-    found = _TAIL.search(text)
+    found = _TAIL.search(text, max(0, len(text) - _LONGEST))
     if found is None or not any(mark in text[: found.start()] for mark in _NUMERALS):
         return text, None
     unit = _read(found)
@@ -103,7 +104,7 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
     return (text, None) if unit is None else (text[: found.start()].rstrip(), unit)
 
 
-_LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z]")
+_LETTER = re.compile(r"(?<![A-Za-z\\])[A-DF-Za-df-z]")
 _NUMERALS = (*"0123456789", r"\pi", "pi", r"\sqrt")
 
 
@@ -127,6 +128,8 @@ def _single(text: str, apart: bool, power: int) -> Unit | None:
     for word in words:
         power *= _POWER_WORDS.get(word, 1)
     words = [word for word in words if word not in _POWER_WORDS]
+    if words[:1] in (["deg"], ["degree"], ["degrees"]) and len(words) == 2:
+        words, apart = words[1:], True  # of Celsius
     if not words:
         return None
     if "per" in words[1:-1]:
@@ -171,6 +174,8 @@ def number_words(text: str) -> Fraction | None:
     words = text.lower().replace("-", " ").replace(",", " ").split()
     if len(words) > 1 and words[1] in _SCALES and _FIGURE.fullmatch(words[0]):  # 2.5 million
         return Fraction(words[0]) * _SCALES[words[1]] if len(words) == 2 else None
+    if all(map(_FIGURE.fullmatch, words)):
+        return None
     if words[:1] in (["minus"], ["negative"]):
         value = _fraction(words[1:])
         return None if value is None else -value
@@ -198,6 +203,8 @@ def _whole(words: list[str]) -> Fraction | None:
     for word in words:
         if word in _VALUES:
             group += _VALUES[word]
+        elif word.isdecimal() and not read:  # 3 and a half
+            group = int(word)
         elif word == "hundred" and read:
             group *= 100
         elif word in _SCALES and read:

@@ -37,6 +37,14 @@ def number_only(completion: str, task: Task) -> float:
     return float(len(reply) <= _LAST and bool(_WHOLE.fullmatch(reply)))
 
 
+def digits(completion: str, task: Task) -> float:
+    """The share of right digits of a reply that is one number of the right length, else 0."""
+    reply = completion.strip()
+    if len(reply) != len(task.answer) or not _WHOLE.fullmatch(reply):
+        return 0.0
+    return sum(map(str.__eq__, reply, task.answer)) / len(reply)
+
+
 class Arithmetic(SingleTurnEnv):
     """One operation on two whole numbers, made from its kwargs.
 
@@ -49,11 +57,18 @@ class Arithmetic(SingleTurnEnv):
         high: The largest.
         template: The question, with `{a}`, `{operation}` and `{b}`.
         size: The most rows; a larger table is sampled, always the same way.
+        system_prompt: Empty by default, so that chat templates do not write one of their own.
         weights: Component -> weight, for those that shall differ from the rubric's.
     """
 
+    source = "made from its kwargs"
     rubric = Rubric(
-        {"correct": (correct, 1.0), "value": (value, 0.0), "number_only": (number_only, 0.0)}
+        {
+            "correct": (correct, 1.0),
+            "digits": (digits, 0.5),
+            "value": (value, 0.0),
+            "number_only": (number_only, 0.0),
+        }
     )
 
     def __init__(
@@ -61,9 +76,10 @@ class Arithmetic(SingleTurnEnv):
         *,
         operations: str = "+",
         low: int = 0,
-        high: int = 99,
-        template: str = "What is {a} {operation} {b}? Reply with the number only.",
+        high: int = 30,
+        template: str = "{a} {operation} {b}",
         size: int = MOST_ROWS,
+        system_prompt: str = "",
         weights: Mapping[str, float] | None = None,
     ):
         super().__init__(weights=weights)
@@ -75,7 +91,11 @@ class Arithmetic(SingleTurnEnv):
         if size < 1:
             raise ValueError(f"size is at least 1 row, got {size}")
         self.operations, self.low, self.high = operations, low, high
-        self.template, self.size = template, size
+        self.template, self.size, self.system_prompt = template, size, system_prompt
+
+    def solved(self, completion: str, task: Task, rewards: Mapping[str, float]) -> bool:
+        """Whether the answer is right, whatever the weights."""
+        return rewards["correct"] == 1.0
 
     def load(self) -> Sequence[Row]:
         """All pairs in an order that depends on the kwargs alone, or a sample of them."""

@@ -8,7 +8,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
 from taskgym.envs.rows import Row, Tasks, to_tasks
@@ -43,6 +43,8 @@ class ChatEnv(gym.Env[Messages, str]):
 
     metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own spelling)
     system_prompt: str | None = None
+    source: ClassVar[str] = "its own rules"  # where its tasks come from, for `list_envs`
+    needs: ClassVar[str] = "nothing more"  # what it asks of the machine, likewise
 
     def __init__(self) -> None:
         self.observation_space = Chat()

@@ -52,6 +52,7 @@ class Countdown(SingleTurnEnv):
         weights: Component -> weight, for those that shall differ from the rubric's.
     """
 
+    source = "made from its kwargs"
     rubric = Rubric({"correct": (correct, 1.0), "format": (formatted, 0.1)})
 
     def __init__(
@@ -71,6 +72,10 @@ class Countdown(SingleTurnEnv):
         if size < 1:
             raise ValueError(f"size is at least 1 puzzle, got {size}")
         self.numbers, self.low, self.high, self.size = numbers, low, high, size
+
+    def solved(self, completion: str, task: Task, rewards: Mapping[str, float]) -> bool:
+        """Whether the answer is right, whatever the weights."""
+        return rewards["correct"] == 1.0
 
     def load(self) -> Sequence[Row]:
         """Puzzles that depend on the kwargs alone; fewer than `size` where a range has no more."""

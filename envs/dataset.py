@@ -33,6 +33,7 @@ class DatasetEnv(SingleTurnEnv):
         system_prompt: Replaces the env's own; an empty text leaves the system message out.
     """
 
+    needs = "datasets, for rows from the hub"
     hub_id: ClassVar[str]
     hub_config: ClassVar[str | None] = None
     sample: ClassVar[str]
@@ -77,8 +78,7 @@ class DatasetEnv(SingleTurnEnv):
             # A log record, not a Python warning: seen on stderr without any set-up, and no failure
             # for programs that turn warnings into errors.
             logger.warning(
-                "USING ONLY THE SMALL BUILT-IN SAMPLE of %s, not %s: %s. "
-                'Say data="sample" to ask for it, or data=<file, hub id or rows> for other rows.',
+                "USING ONLY THE SMALL BUILT-IN SAMPLE of %s instead of %s: %s",
                 type(self).__name__,
                 self.hub_id,
                 error,

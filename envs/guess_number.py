@@ -23,6 +23,7 @@ class GuessNumber(MultiTurnEnv):
         weights: Component -> weight, for those that shall differ from the env's own.
     """
 
+    source = "made from its kwargs"
     weights: Mapping[str, float] = {"won": 1.0, "invalid": -0.1}
 
     def __init__(

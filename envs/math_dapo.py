@@ -66,6 +66,7 @@ class MathDapo(MathEnv):
         dataset: The keyword arguments of `DatasetEnv`.
     """
 
+    source = "open-r1/DAPO-Math-17k-Processed, or your own rows"
     hub_id = "open-r1/DAPO-Math-17k-Processed"
     hub_config = "en"
     sample = "dapo.jsonl"

@@ -132,6 +132,7 @@ def _after(text: str) -> str | None:
 class MathGsm8k(MathEnv):
     """Grade-school word problems: reasoning and answer as XML blocks."""
 
+    source = "openai/gsm8k, or your own rows"
     hub_id = "openai/gsm8k"
     hub_config = "main"
     sample = "gsm8k.jsonl"

@@ -73,6 +73,7 @@ class MathGsm8kShaped(MathEnv):
         dataset: The keyword arguments of `DatasetEnv`.
     """
 
+    source = "openai/gsm8k, or your own rows"
     hub_id = "openai/gsm8k"
     hub_config = "main"
     sample = "gsm8k.jsonl"

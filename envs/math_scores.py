@@ -68,6 +68,7 @@ def answer_score(scores: AnswerScores, answer: str, gold: str, near_miss: bool) 
         return scores.value
     if verdict is Verdict.UNPARSED:
         return scores.unreadable
+    near_miss = near_miss and verdict is Verdict.DIFFERENT
     ratio = _ratio(answer, gold) if near_miss else None
     if ratio is None:
         return scores.wrong

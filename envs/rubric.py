@@ -77,7 +77,7 @@ class Rubric:
 
     @property
     def maximum(self) -> float:
-        """The largest reward if every component lies in [0, 1]; envs with other scales say theirs."""
+        """The largest reward if every component lies in [0, 1]; other envs say theirs."""
         return sum(weight for weight in self.weights.values() if weight > 0)
 
 

@@ -3,19 +3,24 @@
 import json
 import math
 import re
+import shlex
 import subprocess
 import sys
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from taskgym.agents.policy import Sampling
+from taskgym.training.cli import parse_evaluate_config
+from taskgym.training.config import TrainConfig
 from taskgym.training.drawing import smooth
 from taskgym.training.folder import RunFolder
 from taskgym.training.metrics import MetricsFile
 from taskgym.training.plots import LearningCurve, learning_curves, write_plots
-from taskgym.training.report import write_report
+from taskgym.training.report import evaluate_command, write_report
 from taskgym.training.report_episodes import episodes_section
 from taskgym.training.report_html import duration, number, percent, signed, text
 from taskgym.training.report_tables import evaluation_section, fifths, xray_section
@@ -187,6 +192,29 @@ def test_an_interrupted_run_with_torn_lines_says_how_to_go_on(tmp_path):
     assert "1 of 50 steps, not finished" in page
     assert f"train_agent --resume {tmp_path}" in page
     assert not (tmp_path / "length.png").exists()
+
+
+def test_the_command_to_evaluate_is_one_that_evaluate_agent_understands(tmp_path):
+    config = TrainConfig(
+        env="Math-DAPO-v0",
+        data="my rows.jsonl",
+        columns={"question": "problem", "answer": "gold"},
+        env_kwargs={"numeric": True, "note": "it's " + "long " * 40},
+        model="some/model",
+        load_in_4bit=True,
+        sampling=Sampling(max_tokens=99, temperature=0.5),
+    )
+    folder = RunFolder(tmp_path)
+    folder.write_config(config)
+    words = evaluate_command(folder, yaml.safe_load(folder.config.read_text()))
+    parsed = parse_evaluate_config(shlex.split(shlex.join(words))[1:])
+    assert parsed.adapter == str(folder.adapter)
+    for name in ("env", "data", "split", "columns", "env_kwargs", "model", "load_in_4bit"):
+        assert getattr(parsed, name) == getattr(config, name), name
+    assert parsed.sampling == config.sampling
+    assert "evaluate_agent" not in write_report(tmp_path).read_text(encoding="utf-8")
+    folder.adapter.mkdir()
+    assert "evaluate_agent" in write_report(tmp_path).read_text(encoding="utf-8")
 
 
 def test_a_broken_file_is_named_not_hidden(tmp_path):

@@ -42,7 +42,7 @@ def test_columns_can_be_named_and_lie_deeper():
 
 
 def test_a_missing_column_is_named_with_the_nearest():
-    with pytest.raises(DataError, match="it has qestion, answer. Did you mean 'qestion'"):
+    with pytest.raises(DataError, match=r"it has qestion, answer\. Did you mean 'qestion'"):
         to_tasks([{"qestion": "q", "answer": "1"}], "env")
 
 

@@ -23,9 +23,8 @@ def write(path, rows=ROWS):
 
 def parquet(path, rows=ROWS):
     pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    writer = pytest.importorskip("pyarrow.parquet")
+    writer.write_table(pyarrow.Table.from_pylist(rows), path)
     return path
 
 

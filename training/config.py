@@ -115,17 +115,22 @@ class WarmupConfig:
     """Supervised warm-up on the answer format, before GRPO. Off unless it has data."""
 
     data: str = ""
-    """A `.jsonl`, `.parquet` or hub id with `problem`, `generated_solution`, `expected_answer`."""
+    """A `.jsonl`, `.parquet` or hub id with `problem`, `generated_solution`, `expected_answer`;
+    `gold`: the env's own gold replies."""
     max_tokens: int = 1024
     """Rows longer than this, prompt included, are left out."""
     max_rows: int = 256
     """Rows used at most."""
-    epochs: int = 2
-    """Passes over the rows."""
+    steps: int = 118
+    """Optimiser steps."""
     batch: int = 4
     """Rows of one optimiser step."""
     learning_rate: float = 2e-4
     """Falls linearly after 5 steps of rise."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_tokens", "max_rows", "steps", "batch"):
+            _at_least(f"warmup.{name}", getattr(self, name), 1)
 
 
 @dataclass(frozen=True)

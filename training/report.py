@@ -60,7 +60,7 @@ def write_report(run_dir: Path) -> Path:
         xray_section(steps),
         time_section(steps, evaluation),
         episodes_section(read_objects(folder.episodes)),
-        _next(folder),
+        _next(folder, config),
         _settings(config),
     )
     path = run_dir / "report.html"
@@ -126,13 +126,30 @@ def _curves(plots: Sequence[Path]) -> Html:
     return section("Curves", tag("div", *pictures, css="plots")) if plots else Html("")
 
 
-def _next(folder: RunFolder) -> Html:
+def _next(folder: RunFolder, config: Json) -> Html:
     """What to type next."""
-    path = shlex.quote(str(folder.path))
-    commands = [f"evaluate_agent --run {path}", f"python -m taskgym.training.report {path}"]
+    commands = [["python", "-m", "taskgym.training.report", str(folder.path)]]
+    if folder.adapter.exists():
+        commands.insert(0, evaluate_command(folder, config))
     if not folder.finished:
-        commands.insert(0, f"train_agent --resume {path}")
-    return section("Next", tag("pre", text("\n".join(commands))))
+        commands.insert(0, ["train_agent", "--resume", str(folder.path)])
+    return section("Next", tag("pre", text("\n".join(map(shlex.join, commands)))))
+
+
+def evaluate_command(folder: RunFolder, config: Json) -> list[str]:
+    """The words that score a run's adapter on its env, sampled as in training."""
+    words = ["evaluate_agent", "--adapter", str(folder.adapter)]
+    for name in ("env", "data", "split", "model"):
+        words += [f"--{name}", config[name]] if config.get(name) else []
+    if config.get("columns"):
+        words += ["--columns", *(word for pair in config["columns"].items() for word in pair)]
+    if config.get("env_kwargs"):
+        kwargs = yaml.safe_dump(config["env_kwargs"], default_flow_style=True, width=math.inf)
+        words += ["--env-kwargs", kwargs.strip()]
+    words += ["--load-in-4bit"] if config.get("load_in_4bit") else []
+    for name, value in config.get("sampling", {}).items():
+        words += [f"--sampling.{name.replace('_', '-')}", str(value)]
+    return words
 
 
 def _settings(config: Json) -> Html:

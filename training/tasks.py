@@ -48,6 +48,10 @@ class TaskPlan:
         longest = int(np.quantile(list(lengths.values()), quantile))
         self._train = [i for i in self._train if lengths[i] <= longest]
 
+    def training_order(self) -> list[int]:
+        """The indices of the training tasks, in the order of the first epoch."""
+        return [self._train[i] for i in self._order(0)]
+
     def training_start(self, groups: int, step: int, group: int, attempt: int) -> tuple[int, Any]:
         """Seed and task index of a group.
 

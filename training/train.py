@@ -77,7 +77,7 @@ class _Run:
             if not self.folder.warmup.exists():
                 from taskgym.training.warmup import warm_up
 
-                warm_up(self.config, self.loaded, self.plan.env, self.folder.path / "sft")
+                warm_up(self.config, self.loaded, self.plan, self.folder.checkpoints / "warmup")
                 save_adapter(self.loaded, self.folder.warmup)
             self.policy.load_adapter(self.folder.warmup, 0)
         self._evaluate("before")

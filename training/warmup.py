@@ -1,4 +1,4 @@
-"""Supervised warm-up on worked solutions in the env's own format, by TRL's SFTTrainer."""
+"""Supervised warm-up on gold replies in the env's own format, by TRL's SFTTrainer."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset
 from taskgym.agents.chat import Renderer
-from taskgym.envs import ChatEnv, SingleTurnEnv, Task
+from taskgym.envs import SingleTurnEnv, Task
 from taskgym.envs.rows import Row, to_tasks
 from taskgym.envs.sources import load_rows
-from taskgym.training.config import TrainConfig
+from taskgym.training.config import TrainConfig, WarmupConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.errors import ConfigError
 from taskgym.training.models import Loaded
+from taskgym.training.tasks import TaskPlan
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -27,22 +27,26 @@ logger = logging.getLogger(__name__)
 _QUESTION = ("problem", "question", "prompt")
 _ANSWER = ("expected_answer", "answer")
 _WORKING = ("generated_solution", "solution")
+GOLD = "gold"  # warmup.data: the env's own gold replies
 _RISE = 5  # steps in which the learning rate rises, as in the notebook
+_NO_LOSS = -100  # the label that torch's cross entropy skips
 _THINK = re.compile(r"</?think>")
 
 Example = dict[str, list[int]]
 
 
-def warm_up(config: TrainConfig, loaded: Loaded, env: ChatEnv, output: Path) -> float:
-    """Fits the adapter to worked solutions in the env's format; returns the last loss.
+def warm_up(config: TrainConfig, loaded: Loaded, plan: TaskPlan, output: Path) -> float:
+    """Fits the adapter to gold replies in the env's format; returns the mean loss.
 
-    Rows as in the Qwen3-4B notebook: only numeric answers, think tags removed, and only as long as
-    `warmup.max_tokens`. Unlike there, the loss is on the reply alone, not on the prompt.
+    With `warmup.data` "gold" the replies are the env's own on tasks it trains on. Otherwise they
+    hold the worked solutions of other rows, treated as in the Qwen3-4B notebook: only numeric
+    answers, think tags removed, and only as long as `warmup.max_tokens`. Unlike there, the loss is
+    on the reply alone, not on the prompt.
 
     Raises:
         ConfigError: The env has no format to teach, or no row is left.
     """
-    examples = _examples(config, env, Renderer(loaded.tokenizer))
+    examples = _short(config.warmup, list(_examples(config, plan, Renderer(loaded.tokenizer))))
     trainer = SFTTrainer(
         model=loaded.model,
         args=_arguments(config, output),
@@ -60,34 +64,38 @@ def worked(task: Task) -> str:
     return _THINK.sub("", str(task.row[_name(task.row, _WORKING)])).strip()
 
 
-def _examples(config: TrainConfig, env: ChatEnv, renderer: Renderer) -> list[Example]:
-    if not _teaches(env):
-        raise ConfigError(f"{config.env} has no worked gold reply (`gold(task, working)`) to teach")
-    assert isinstance(env, SingleTurnEnv)
+def _examples(config: TrainConfig, plan: TaskPlan, renderer: Renderer) -> Iterator[Example]:
+    env = plan.env
+    if not isinstance(env, SingleTurnEnv):
+        raise ConfigError(f"{config.env} has no single gold reply that a warm-up could teach")
+    if config.warmup.data == GOLD:
+        tasks = [env.tasks[i] for i in plan.training_order()]
+        yield from (_example(env, task, env.gold(task), renderer) for task in tasks)
+        return
+    if "working" not in inspect.signature(env.gold).parameters:
+        raise ConfigError(f"{config.env} has no place for a worked solution; use data={GOLD!r}")
     rows = load_rows(config.warmup.data, split="train")
     columns = {"question": _name(rows[0], _QUESTION), "answer": _name(rows[0], _ANSWER)}
-    tasks = to_tasks(rows, config.warmup.data, columns=columns, numeric=True)
-    examples = [_example(env, task, renderer) for task in tasks]
-    short = [e for e in examples if len(e["input_ids"]) <= config.warmup.max_tokens]
-    if not short:
-        raise ConfigError(
-            f"none of the {len(examples)} rows of {config.warmup.data} fits into "
-            f"warmup.max_tokens={config.warmup.max_tokens}"
-        )
-    return short[: config.warmup.max_rows]
+    for task in to_tasks(rows, config.warmup.data, columns=columns, numeric=True):
+        yield _example(env, task, env.gold(task, working=worked(task)), renderer)  # type: ignore[call-arg]
 
 
-def _teaches(env: ChatEnv) -> bool:
-    return isinstance(env, SingleTurnEnv) and "working" in inspect.signature(env.gold).parameters
-
-
-def _example(env: Any, task: Task, renderer: Renderer) -> Example:
-    prompt = renderer.opening(env.prompt(task))
-    reply = renderer.reply(env.gold(task, working=worked(task)))
+def _example(env: SingleTurnEnv, task: Task, gold: str, renderer: Renderer) -> Example:
+    prompt, reply = renderer.opening(env.prompt(task)), renderer.reply(gold)
     return {
         "input_ids": [*prompt, *reply],
-        "completion_mask": [0] * len(prompt) + [1] * len(reply),
+        "labels": [_NO_LOSS] * len(prompt) + [*reply],
     }
+
+
+def _short(warmup: WarmupConfig, examples: list[Example]) -> list[Example]:
+    short = [e for e in examples if len(e["input_ids"]) <= warmup.max_tokens]
+    if not short:
+        raise ConfigError(
+            f"none of the {len(examples)} rows of {warmup.data} fits into "
+            f"warmup.max_tokens={warmup.max_tokens}"
+        )
+    return short[: warmup.max_rows]
 
 
 def _name(row: Row, names: tuple[str, ...]) -> str:
@@ -104,14 +112,13 @@ def _arguments(config: TrainConfig, output: Path) -> SFTConfig:
     warmup, cuda = config.warmup, has_cuda()
     return SFTConfig(
         output_dir=str(output),
-        num_train_epochs=warmup.epochs,
+        max_steps=warmup.steps,
         per_device_train_batch_size=warmup.batch,
         learning_rate=warmup.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=_RISE,
+        warmup_steps=min(_RISE, warmup.steps // 2),
         weight_decay=0.001,
         max_length=None,  # the rows were measured already; cutting one would cut its answer off
-        completion_only_loss=True,
         seed=config.seed,
         save_strategy="no",
         report_to="none",

@@ -1,4 +1,4 @@
-"""`list_envs`: every registered chat env, what it asks, where its tasks come from, what it needs."""
+"""`list_envs`: every registered chat env, what it asks, where it comes from, what it needs."""
 
 from __future__ import annotations
 
