@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from taskgym.envs.answer_match import decide as decide_shapes
 from taskgym.envs.answer_match import is_words
+from taskgym.envs.answer_rules import LONGEST
 from taskgym.envs.answer_text import LIMIT, clean, hedges, stated, statements
 from taskgym.envs.answers import Verdict
 
@@ -57,6 +58,8 @@ def _verdict(equal: bool | None) -> Verdict | None:
 
 def _unread(wanted: str, given: str) -> Verdict | None:
     """Only notation beyond the rules is worth asking math-verify; of prose it reads letters."""
+    if len(given) > LONGEST >= len(wanted):
+        return Verdict.UNPARSED  # a loop of a model that never stopped, not an answer
     prose = len(_PROSE.findall(_COMMANDS.sub(" ", given))) > 1 or hedges(given)
     if _MATHS.search(given) and not prose:
         return None

@@ -67,13 +67,13 @@ _LETTERS = re.compile(r"\s*[^\W\d_]+(?:[\s,-]+[^\W\d_]+)*\s*")
 _BRACKET = re.compile(r"\\[{}]|\\[lr]angle|[(){}\[\]]")
 _DEPTH = 6
 _FIGURES = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
-_LONGEST = 600  # characters of an answer worth reading; some patterns are quadratic
+LONGEST = 600  # characters of an answer worth reading; some patterns are quadratic
 
 
 def read(text: str) -> tuple[Shape, ...]:
     """Return every reading of a cleaned ``text``, the likeliest first; words are always one."""
     readings: list[Shape] = []
-    if len(text) > _LONGEST:
+    if len(text) > LONGEST:
         long = [Scalar(("n", literal(text)))] if _FIGURES.fullmatch(text) else []
         return (*long, Words(text))
     with contextlib.suppress(NotMathsError):  # most texts are none of the special shapes

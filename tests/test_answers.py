@@ -15,8 +15,7 @@ from taskgym.envs.answer_plain import plain, same_plain
 from taskgym.envs.answer_reading import decide
 from taskgym.envs.answers import Verdict, compare
 
-settings.register_profile("answers", max_examples=60, deadline=None)
-settings.load_profile("answers")
+few = settings(max_examples=40, deadline=None)  # the machine may be busy
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared" / "data"
@@ -104,6 +103,7 @@ def test_every_gold_answer_of_the_shared_sets_equals_itself_reformatted():
 integers = st.integers(-(10**12), 10**12)
 
 
+@few
 @given(integers, integers)
 def test_integers_are_equal_when_their_values_are(a, b):
     assert equal(str(a), str(b)) == (a == b)
@@ -114,6 +114,7 @@ def test_integers_are_equal_when_their_values_are(a, b):
 fractions = st.fractions(-1000, 1000, max_denominator=400)
 
 
+@few
 @given(fractions, fractions)
 def test_fractions_are_compared_exactly(a, b):
     gold = f"\\frac{{{a.numerator}}}{{{a.denominator}}}"
@@ -124,6 +125,7 @@ def test_fractions_are_compared_exactly(a, b):
         assert equal(gold, answer) == (a == b)
 
 
+@few
 @given(st.decimals(-1000, 1000, places=4, allow_nan=False), st.integers(1, 9))
 def test_a_decimal_equals_its_fraction_and_no_neighbour(d, step):
     value = Fraction(d)
@@ -132,6 +134,7 @@ def test_a_decimal_equals_its_fraction_and_no_neighbour(d, step):
     assert not equal(str(d), f"{near.numerator}/{near.denominator}")
 
 
+@few
 @given(st.integers(1, 10**6), st.integers(-20, 20))
 def test_scientific_notation_is_exact(mantissa, power):
     value = Fraction(mantissa) * Fraction(10) ** power
@@ -141,6 +144,7 @@ def test_scientific_notation_is_exact(mantissa, power):
         assert not equal(f"({gold})+10^{{-30}}", answer)
 
 
+@few
 @given(st.integers(1, 99), st.integers(2, 60), st.data())
 def test_a_mixed_number_is_a_sum(whole, bottom, data):
     top = data.draw(st.integers(1, bottom - 1))
@@ -151,6 +155,7 @@ def test_a_mixed_number_is_a_sum(whole, bottom, data):
     assert equal(f"-{gold}", f"-{whole}\\frac{{{top}}}{{{bottom}}}")
 
 
+@few
 @given(st.lists(st.integers(-50, 50), min_size=2, max_size=6), st.randoms(use_true_random=False))
 def test_sets_ignore_order_and_tuples_do_not(items, random):
     shuffled = random.sample(items, len(items))
@@ -159,6 +164,7 @@ def test_sets_ignore_order_and_tuples_do_not(items, random):
     assert equal(f"({gold})", f"({answer})") == (items == shuffled)
 
 
+@few
 @given(
     st.text("0123456789.,/-+%$ \\{}fractimesxe^", max_size=14),
     st.sampled_from(["12", "1/2", "50%"]),
@@ -306,6 +312,7 @@ def test_hostile_text_ends_soon(answer):
     assert time.monotonic() - start < 8  # a worker's start may be part of it
 
 
+@few
 @given(st.text(st.characters(), max_size=60), st.sampled_from(["3", "x^2", "(1,2)", "even"]))
 def test_any_text_gets_a_verdict_from_the_rules(text, gold):
     assert decide(gold, text.encode("utf-8", "ignore").decode()) in (None, *Verdict)

@@ -87,6 +87,7 @@ def test_a_worker_killed_between_answers_goes_unnoticed(fresh_pool):
     assert compare("\\int_0^4 x dx", "8", timeout=60) is Verdict.EQUAL
 
 
+@pytest.mark.slow
 def test_an_answer_that_eats_memory_is_an_answer_verdict():
     verdict = compare("7", "\\sum_{k=1}^{5} 10^{10^{k+7}}", timeout=1.0)
     assert verdict in (Verdict.DIFFERENT, Verdict.UNPARSED, Verdict.TIMEOUT)
@@ -178,7 +179,10 @@ print(*(w.process.pid for w in answer_pool.shared().workers), flush=True)
         "sys.exit(0)",
         pytest.param("os.kill(os.getpid(), 9)", marks=pytest.mark.slow),
         # a process forked off must not keep the pipes to the workers open
-        "os.fork() or (__import__('time').sleep(8), os._exit(0)); os._exit(0)",
+        pytest.param(
+            "os.fork() or (__import__('time').sleep(8), os._exit(0)); os._exit(0)",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_workers_end_with_their_parent(end):

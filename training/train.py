@@ -16,7 +16,6 @@ from taskgym.training.evaluate import evaluate
 from taskgym.training.folder import RunFolder, checkpoint_step, new_folder, resolved
 from taskgym.training.metrics import plain, truncate_after
 from taskgym.training.models import Loaded, load_model
-from taskgym.training.plots import write_plots
 from taskgym.training.progress import episode_bar, evaluation_table, step_bar
 from taskgym.training.report import write_report
 from taskgym.training.tasks import TaskPlan, env_factory
@@ -42,8 +41,7 @@ def train(config: TrainConfig) -> RunFolder:
         else:
             sys.exit(INTERRUPTED)
     finally:
-        write_plots(folder.path)
-        print(f"report: {write_report(folder.path)}")
+        _report(folder)
     return folder
 
 
@@ -122,6 +120,14 @@ def save_adapter(loaded: Loaded, path: Path) -> None:
     """Writes the adapter and its tokenizer where plain peft and vLLM can load them."""
     loaded.model.save_pretrained(str(path), selected_adapters=["default"])
     loaded.tokenizer.save_pretrained(str(path))
+
+
+def _report(folder: RunFolder) -> None:
+    """Draws what there is; if that fails, the run's own end matters more."""
+    try:
+        print(f"report: {write_report(folder.path)}")
+    except (OSError, ValueError) as error:
+        print(f"no report could be written: {error}", file=sys.stderr)
 
 
 def describe(config: TrainConfig) -> str:

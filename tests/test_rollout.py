@@ -1,0 +1,311 @@
+"""Episodes, groups and the loop between env and policy, played by scripts."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import pytest
+from taskgym.agents.chat import Renderer
+from taskgym.agents.episode import Start, Trajectory
+from taskgym.agents.groups import DifferentStartsError, Group, Signal, collect_groups
+from taskgym.agents.policy import Completion, Request, Sampling
+from taskgym.agents.rollout import Rollout
+from taskgym.agents.scripted import SCRIPTS, ScriptedPolicy, replay
+from taskgym.agents.seeds import derive_seed
+from taskgym.agents.traces import read_episodes, replay_episode, to_record, write_episodes
+from taskgym.envs import MachineryError, MultiTurnEnv, Reply, Rubric, SingleTurnEnv, Stop, Task
+
+
+def first_word(completion: str, task: Task) -> float:
+    return float(completion.split()[:1] == [task.answer])
+
+
+class Echo(SingleTurnEnv):
+    rubric = Rubric({"first_word": (first_word, 1.0)})
+
+    def load(self) -> list[dict[str, str]]:
+        return [{"question": f"Say {word}.", "answer": word} for word in ("yes", "no", "maybe")]
+
+
+class Countdown(MultiTurnEnv):
+    """Wants the numbers from 3 to 1, one a turn."""
+
+    weights = {"right": 1.0}  # noqa: RUF012
+    max_reward = 3.0
+
+    def begin(self) -> str:
+        self.left = 3
+        return "Count down from 3."
+
+    def respond(self, action: str) -> Reply:
+        right = action == self.gold_action()
+        self.left -= right
+        return Reply(f"Go on: {self.left}", {"right": float(right)}, self.left == 0, self.left == 0)
+
+    def gold_action(self) -> str:
+        return str(self.left)
+
+
+class Unseeded(Echo):
+    def prompt(self, task: Task) -> list[dict[str, Any]]:
+        return [{"role": "user", "content": str(time.perf_counter_ns())}]
+
+
+class Breaking(Echo):
+    def step(self, action: str) -> Any:
+        if action == "yes":
+            raise MachineryError("the verifier died twice")
+        return super().step(action)
+
+
+class Buggy(Echo):
+    def step(self, action: str) -> Any:
+        raise ZeroDivisionError("a bug of the env")
+
+
+for _cls in (Echo, Countdown, Unseeded, Breaking, Buggy):
+    gym.register(f"Test-{_cls.__name__}-v0", _cls)
+
+
+def play(
+    name: str,
+    script: Callable[[Request], str],
+    starts: list[Start],
+    tokenizer: Any = None,
+    sampling: Sampling | None = None,
+) -> list[Trajectory]:
+    rollout = Rollout(
+        ScriptedPolicy(script, tokenizer),
+        lambda: gym.make(f"Test-{name}-v0"),
+        sampling or Sampling(),
+        Renderer(tokenizer) if tokenizer else None,
+    )
+    rollout.start(starts)
+    done = list(rollout.finished())
+    rollout.close()
+    return sorted(done, key=lambda t: (t.start.group, t.start.member))
+
+
+def starts(count: int, index: int | None = None) -> list[Start]:
+    return [Start(7, index, member, 0, member) for member in range(count)]
+
+
+def test_a_gold_episode_earns_the_maximum() -> None:
+    (t,) = play("Countdown", SCRIPTS["gold"], starts(1))
+    assert (t.reward, t.success, t.stop, t.truncated) == (3.0, True, Stop.DONE, False)
+    assert t.rewards == {"right": 3.0}
+
+
+def test_the_env_s_turn_limit_truncates() -> None:
+    (t,) = play("Countdown", SCRIPTS["empty"], starts(1))
+    assert (t.stop, t.truncated, t.success, len(t.versions)) == (Stop.TURN_LIMIT, True, False, 10)
+
+
+def test_an_index_picks_the_task() -> None:
+    for index, word in enumerate(("yes", "no", "maybe")):
+        (t,) = play("Echo", SCRIPTS["gold"], starts(1, index))
+        assert t.messages[0]["content"] == f"Say {word}."
+
+
+class Cut(ScriptedPolicy):
+    """Runs into the token limit every time."""
+
+    def _complete(self, request: Request) -> Completion:
+        done = super()._complete(request)
+        return Completion(done.request_id, done.text, done.ids, done.logprobs, "length", 0)
+
+
+def test_a_cut_completion_is_truncated_and_never_a_success() -> None:
+    rollout = Rollout(Cut(SCRIPTS["gold"]), lambda: gym.make("Test-Echo-v0"), Sampling())
+    rollout.start(starts(1))
+    (t,) = rollout.finished()
+    assert (t.stop, t.truncated, t.success, t.reward) == (Stop.LENGTH, True, False, 1.0)
+
+
+def test_failed_machinery_is_an_error_and_no_score() -> None:
+    (t,) = play("Breaking", lambda request: "yes", starts(1))
+    assert t.stop is Stop.ERROR and t.error == "MachineryError: the verifier died twice"
+
+
+def test_a_bug_of_an_env_is_raised_and_not_scored() -> None:
+    with pytest.raises(ZeroDivisionError, match="a bug of the env"):
+        play("Buggy", SCRIPTS["gold"], starts(1))
+
+
+def test_each_turn_starts_with_exactly_the_tokens_before_it(tokenizer: Any) -> None:
+    seen: list[Request] = []
+
+    def script(request: Request) -> str:
+        seen.append(request)
+        return request.episode.chat_env.gold_action()
+
+    (t,) = play("Countdown", script, starts(1), tokenizer)
+    assert len(seen) == 3
+    for before, after in itertools.pairwise(seen):
+        said = tokenizer.encode(script_text(seen.index(before)), add_special_tokens=False)
+        grown = (*before.prompt_ids, *said, tokenizer.eos_token_id)
+        assert after.prompt_ids[: len(grown)] == grown
+    whole = (*t.prompt_ids, *t.completion_ids)
+    assert tokenizer.decode(whole) == tokenizer.apply_chat_template(t.messages, tokenize=False)[:-1]
+
+
+def script_text(turn: int) -> str:
+    return str(3 - turn)
+
+
+def test_the_mask_marks_just_what_the_policy_said(tokenizer: Any) -> None:
+    (t,) = play("Countdown", SCRIPTS["gold"], starts(1), tokenizer)
+    assert len(t.mask) == len(t.completion_ids) == len(t.logprobs)
+    said = [i for i, ours in zip(t.completion_ids, t.mask, strict=True) if ours]
+    assert tokenizer.decode(said) == "3<|im_end|>2<|im_end|>1<|im_end|>"
+
+
+def test_plain_template_serves_tokenizers_without_one(tokenizer: Any) -> None:
+    import copy
+
+    bare = copy.copy(tokenizer)
+    bare.chat_template = None
+    (t,) = play("Countdown", SCRIPTS["gold"], starts(1), bare)
+    text = bare.decode((*t.prompt_ids, *t.completion_ids))
+    assert text == "Count down from 3.\n3<|im_end|>Go on: 2\n2<|im_end|>Go on: 1\n1<|im_end|>"
+
+
+def rewards_of(group: Group) -> list[float]:
+    return [t.reward for t in group.trajectories]
+
+
+def collect(name: str, script: Callable[[Request], str], size: int, fresh: int) -> list[Group]:
+    rollout = Rollout(
+        ScriptedPolicy(script), lambda: gym.make(f"Test-{name}-v0"), Sampling(max_tokens=4)
+    )
+    draw = lambda position, attempt: (derive_seed(position, attempt), attempt % 3)  # noqa: E731
+    groups = list(collect_groups(rollout, draw, range(2), size, fresh))
+    rollout.close()
+    return groups
+
+
+def test_members_of_a_group_start_alike_and_are_sampled_apart() -> None:
+    for group in collect("Echo", SCRIPTS["random"], 4, 0):
+        assert len({t.start_hash for t in group.trajectories}) == 1
+        assert len({t.start.sample_seed for t in group.trajectories}) == 4
+        assert [t.start.member for t in group.trajectories] == [0, 1, 2, 3]
+
+
+def test_an_env_that_ignores_its_seed_is_refused() -> None:
+    with pytest.raises(DifferentStartsError, match=r"self\.np_random"):
+        collect("Unseeded", SCRIPTS["empty"], 4, 0)
+
+
+def test_groups_without_signal_are_replaced_up_to_the_cap() -> None:
+    groups = collect("Echo", SCRIPTS["gold"], 2, 3)
+    assert [g.signal for g in groups] == [Signal.ALL_RIGHT] * 5
+    last = {g.trajectories[0].start.group: g for g in groups}
+    assert set(last) == {0, 1}
+
+
+def test_groups_with_signal_are_kept() -> None:
+    def mixed(request: Request) -> str:
+        member = request.episode.trajectory.start.member
+        return request.episode.chat_env.gold_action() if member else "?"
+
+    groups = collect("Echo", mixed, 2, 3)
+    assert len(groups) == 2 and all(g.signal is Signal.SOME for g in groups)
+
+
+def trajectory(reward: float, **fields: Any) -> Trajectory:
+    return Trajectory(Start(0, None, 0), reward=reward, **fields)
+
+
+@pytest.mark.parametrize(
+    ("members", "signal"),
+    [
+        ([trajectory(0.0), trajectory(1.0)], Signal.SOME),
+        ([trajectory(1.0, success=True)] * 2, Signal.ALL_RIGHT),
+        ([trajectory(0.0)] * 2, Signal.ALL_WRONG),
+        ([trajectory(0.0), trajectory(1e-12)], Signal.ALL_WRONG),
+        ([trajectory(0.0, truncated=True), trajectory(1.0, truncated=True)], Signal.ALL_TRUNCATED),
+        ([trajectory(0.0, info={"verdict": "unparsed"})] * 2, Signal.ALL_UNPARSED),
+        ([trajectory(0.0, error="x")] * 2, Signal.ALL_FAILED),
+        ([trajectory(0.0, error="x"), trajectory(1.0, success=True)], Signal.ALL_RIGHT),
+    ],
+)
+def test_the_cause_of_no_signal_is_named(members: list[Trajectory], signal: Signal) -> None:
+    assert Group(members).signal is signal
+
+
+def test_episodes_are_written_read_and_stepped_again_to_the_same_end(tmp_path: Any) -> None:
+    def half_right(request: Request) -> str:
+        turn = len(request.episode.trajectory.versions)
+        return request.episode.chat_env.gold_action() if turn % 2 else "what?"
+
+    (t,) = play("Countdown", half_right, starts(1))
+    write_episodes(tmp_path / "e.jsonl", [to_record(t, "Test-Countdown-v0", 3)])
+    (record,) = read_episodes(tmp_path / "e.jsonl")
+    again = replay_episode(record)
+    assert (again.messages, again.rewards, again.reward, again.stop) == (
+        record["messages"],
+        record["rewards"],
+        record["reward"],
+        record["stop"],
+    )
+    assert again.start_hash == record["start_hash"]
+
+
+def test_lone_surrogates_survive_the_trace(tmp_path: Any) -> None:
+    (t,) = play("Echo", replay(["\ud800 \0 é"]), starts(1))
+    write_episodes(tmp_path / "e.jsonl", [to_record(t, "Test-Echo-v0", 1)])
+    (record,) = read_episodes(tmp_path / "e.jsonl")
+    assert record["messages"][-1]["content"] == "\ud800 \0 é"
+
+
+class Slow(Echo):
+    running = 0
+    most = 0
+    lock = threading.Lock()
+
+    def step(self, action: str) -> Any:
+        with Slow.lock:
+            Slow.running += 1
+            Slow.most = max(Slow.most, Slow.running)
+        time.sleep(0.05)
+        with Slow.lock:
+            Slow.running -= 1
+        return super().step(action)
+
+
+gym.register("Test-Slow-v0", Slow)
+
+
+def test_env_steps_run_side_by_side() -> None:
+    play("Slow", SCRIPTS["gold"], starts(6))
+    assert Slow.most > 1
+
+
+class Streaming(ScriptedPolicy):
+    """Answers one request a poll, the newest first, as an engine might."""
+
+    lockstep = False
+
+    def poll(self) -> list[Completion]:
+        return [self._complete(self._requests.pop())] if self._requests else []
+
+
+def test_a_policy_that_answers_out_of_order_gives_the_same_trajectories() -> None:
+    outcomes = []
+    for policy in (ScriptedPolicy(SCRIPTS["random"]), Streaming(SCRIPTS["random"])):
+        rollout = Rollout(policy, lambda: gym.make("Test-Countdown-v0"), Sampling())
+        rollout.start(starts(5))
+        done = sorted(rollout.finished(), key=lambda t: t.start.member)
+        outcomes.append([(t.messages, t.reward) for t in done])
+        rollout.close()
+    assert outcomes[0] == outcomes[1]
+
+
+def test_seeds_differ_by_every_part_and_are_the_same_everywhere() -> None:
+    seeds = {derive_seed(a, b, c) for a in range(10) for b in range(10) for c in ("x", "y")}
+    assert len(seeds) == 200 and all(0 <= seed < 2**63 for seed in seeds)
+    assert derive_seed(1, 23) != derive_seed(12, 3) != derive_seed("1", 23)
+    assert derive_seed(0, "train", 1) == 6131756510872657636

@@ -1,0 +1,162 @@
+"""The learner on a tiny random model: TRL's contract, checkpoints, resume, the saved adapter."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+from taskgym.agents.policy import Sampling
+from taskgym.envs import Rubric, SingleTurnEnv, Task
+from taskgym.training.config import (
+    EvaluationConfig,
+    GrpoConfig,
+    LoraConfig,
+    TrainConfig,
+    WarmupConfig,
+)
+from taskgym.training.folder import RunFolder
+from taskgym.training.metrics import MetricsFile
+from taskgym.training.train import train
+
+torch = pytest.importorskip("torch")
+
+
+def letters(completion: str, task: Task) -> float:
+    return sum(c.isalpha() for c in completion) / (len(completion) + 1)
+
+
+class Letters(SingleTurnEnv):
+    """Pays for letters: a random model earns something different every time."""
+
+    rubric = Rubric({"letters": (letters, 1.0)})
+
+    def load(self) -> list[dict[str, str]]:
+        return [{"question": f"Spell {n}.", "answer": "x"} for n in range(20)]
+
+
+gym.register("Test-Letters-v0", Letters)
+
+
+@pytest.fixture
+def config(tiny_model: Path, tmp_path: Path) -> TrainConfig:
+    return TrainConfig(
+        env="Test-Letters-v0",
+        model=str(tiny_model),
+        steps=4,
+        save_every=2,
+        output=str(tmp_path / "runs"),
+        lora=LoraConfig(rank=4, alpha=8),
+        sampling=Sampling(max_tokens=6),
+        grpo=GrpoConfig(
+            num_generations=4,
+            groups_per_step=2,
+            micro_batch=4,
+            learning_rate=1e-2,
+            mask_truncated_completions=False,
+        ),
+    )
+
+
+def tokens(folder: RunFolder) -> list[list[int]]:
+    lines = folder.episodes.read_text().splitlines()
+    return [json.loads(line)["completion_ids"] for line in lines]
+
+
+def test_a_run_leaves_what_the_docs_promise(config: TrainConfig) -> None:
+    config = dataclasses.replace(config, evaluation=EvaluationConfig(tasks=4, samples=2))
+    folder = train(config)
+    steps = MetricsFile(folder.metrics).read().steps
+    assert [step["step"] for step in steps] == [1, 2, 3, 4]
+    for name in (
+        "reward",
+        "rewards/letters/mean",
+        "completions/mean_length",
+        "entropy",
+        "groups/some",
+        "seconds/generate",
+        "seconds/learn",
+        "tokens_per_second",
+    ):
+        assert name in steps[0], name
+    assert len(tokens(folder)) == 4 * 8
+    assert json.loads(folder.evaluation.read_text()).keys() == {"before", "after"}
+    assert folder.finished and (folder.path / "report.html").exists()
+    assert (folder.path / "reward.png").exists()
+
+
+def test_truncated_episodes_move_nothing_when_masked(config: TrainConfig) -> None:
+    grpo = dataclasses.replace(config.grpo, mask_truncated_completions=True)
+    config = dataclasses.replace(config, steps=1, sampling=Sampling(max_tokens=1), grpo=grpo)
+    folder = train(config)
+    (step,) = MetricsFile(folder.metrics).read().steps
+    assert step["completions/clipped_ratio"] == 1.0 and step["completions/mean_length"] == 1.0
+    assert step["grad_norm"] == 0.0
+
+
+def test_the_same_config_gives_the_same_tokens_and_another_seed_others(
+    config: TrainConfig,
+) -> None:
+    config = dataclasses.replace(config, steps=2)
+    first, second = train(config), train(config)
+    other = train(dataclasses.replace(config, seed=1))
+    assert tokens(first) == tokens(second) != tokens(other)
+
+
+def test_a_resumed_run_ends_with_the_tokens_of_an_unbroken_one(config: TrainConfig) -> None:
+    whole = train(config)
+    broken = train(config)
+    # As a kill between the checkpoint of step 2 and that of step 4 leaves it: a torn checkpoint,
+    # a torn line, and steps that were not saved.
+    (broken.checkpoints / "checkpoint-4" / "complete").unlink()
+    (broken.path / "finished").unlink()
+    with broken.metrics.open("a") as file:
+        file.write('{"step": 5, "rew')
+    resumed = train(dataclasses.replace(config, resume=str(broken.path)))
+    assert tokens(resumed) == tokens(whole)
+    assert [s["step"] for s in MetricsFile(resumed.metrics).read().steps] == [1, 2, 3, 4]
+
+
+def logprobs(model: Any, ids: Any) -> Any:
+    with torch.no_grad():
+        return model(ids).logits.log_softmax(-1)
+
+
+def test_the_saved_adapter_is_what_was_trained(config: TrainConfig) -> None:
+    from peft import PeftModel
+    from taskgym.training.models import load_for_sampling
+    from transformers import AutoModelForCausalLM
+
+    folder = train(config)
+    base = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.float32)
+    ids = torch.arange(3, 40)[None]
+    plain = logprobs(base, ids)
+    golden = logprobs(PeftModel.from_pretrained(base, folder.adapter).eval(), ids)
+    ours, _ = load_for_sampling(config.model, str(folder.adapter), False)
+    assert not torch.allclose(golden, plain, atol=1e-3), "training changed nothing"
+    torch.testing.assert_close(logprobs(ours, ids), golden)
+    last = max(folder.checkpoints.glob("checkpoint-*"), key=lambda p: int(p.name[11:]))
+    base = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.float32)
+    torch.testing.assert_close(logprobs(PeftModel.from_pretrained(base, last), ids), golden)
+
+
+def test_warm_up_teaches_the_gold_replies_and_is_kept(config: TrainConfig) -> None:
+    warmup = WarmupConfig(data="gold", max_rows=8, steps=20, batch=4, learning_rate=1e-1)
+    env_kwargs = {"high": 9, "template": "{a} {operation} {b}"}
+    config = dataclasses.replace(
+        config, env="Arithmetic-v0", env_kwargs=env_kwargs, steps=1, warmup=warmup
+    )
+    folder = train(config)
+    (step,) = MetricsFile(folder.metrics).read().steps
+    assert folder.warmup.exists()
+    assert step["completions/clipped_ratio"] < 1.0, "nothing learned to end in EOS"
+
+
+def test_multi_turn_episodes_train_with_the_env_s_tokens_masked(config: TrainConfig) -> None:
+    config = dataclasses.replace(config, env="GuessNumber-v0", env_kwargs={"high": 3, "max_turns": 2}, steps=1)
+    folder = train(config)
+    records = [json.loads(line) for line in folder.episodes.read_text().splitlines()]
+    for record in records:
+        assert len(record["mask"]) == len(record["completion_ids"]) == len(record["logprobs"])
+    assert MetricsFile(folder.metrics).read().steps[0]["grad_norm"] >= 0.0
