@@ -38,8 +38,9 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 train: install ## train on Arithmetic-v0: no hub, no GPU, no key (ENV=... ARGS='...')
 	$(BIN)/train_agent --env $(ENV) $(ARGS)
 
+# Two processes of one thread each: tiny models learn in a third of the CPU time of two threads.
 test: $(INSTALLED) ## the fast suite (ARGS='-k name')
-	$(BIN)/pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 $(ARGS)
 
 slow: install ## the proofs that take minutes
 	$(BIN)/pytest -m slow $(ARGS)

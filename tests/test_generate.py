@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from taskgym.agents.generate import Sampling, _draw, _truncate, generate
+from taskgym.agents.generate import _draw, _truncate, generate
 from taskgym.agents.merged import merged_adapter
+from taskgym.agents.policy import Sampling
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -141,7 +142,7 @@ def test_sampling_follows_the_models_distribution(model: Any) -> None:
         (Sampling(top_p=0.4), [1]),
         (Sampling(top_p=1e-9), [1]),
         (Sampling(min_p=0.6), [1, 3]),
-        (Sampling(min_p=1.0), [1]),
+        (Sampling(min_p=0.9), [1]),
         (Sampling(top_k=3, top_p=0.7), [1, 3]),
         (Sampling(top_k=50), [0, 1, 2, 3]),
     ],
@@ -161,14 +162,6 @@ def test_a_draw_at_the_edge_never_picks_an_excluded_token(noise: float, allowed:
     weights = torch.zeros(1, 700)
     weights[0, allowed] = 0.3
     assert _draw(weights, torch.tensor([noise], dtype=torch.float64)).item() == allowed
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [("temperature", -1), ("top_p", 0), ("top_k", -1), ("min_p", 2)]
-)
-def test_impossible_sampling_settings_are_refused(field: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{field} must .* got {value}"):
-        Sampling(**{field: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

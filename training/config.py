@@ -141,6 +141,8 @@ class EvaluationConfig:
     """Held-out tasks; 0 evaluates nothing."""
     samples: int = 8
     """Sampled completions of each; one greedy completion is added."""
+    temperature: float = 1.0
+    """Of the sampled completions; training may explore at another."""
 
     def __post_init__(self) -> None:
         _at_least("evaluation.tasks", self.tasks, 0)

@@ -40,7 +40,7 @@ def load_model(config: TrainConfig) -> Loaded:
     Raises:
         ModelError: It cannot be found or loaded here.
     """
-    name = config.model or _default_model()
+    name = _find(config.model) if config.model else _default_model()
     loader, why = choose_loader(config.loader, has_cuda(), _installed("unsloth"))
     logger.info("loading %s with %s: %s", name, loader, why)
     load = _load_unsloth if loader == "unsloth" else _load_transformers
@@ -57,7 +57,7 @@ def load_for_sampling(name: str, adapter: str, load_in_4bit: bool) -> tuple[Any,
     Raises:
         ModelError: It cannot be found or loaded here.
     """
-    name = name or _default_model()
+    name = _find(name) if name else _default_model()
     model, tokenizer = _base_model(name, load_in_4bit), read_tokenizer(name)
     if adapter:
         from peft import PeftModel
@@ -189,6 +189,22 @@ def _four_bit(dtype: Any) -> Any:
 
 def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
+
+
+def _find(name: str) -> str:
+    """A folder as it is, a hub id if the hub answers, or else the folder where it is cached.
+
+    Loading from a hub that does not answer would be retried for a minute and a half.
+    """
+    from huggingface_hub import snapshot_download
+    from taskgym.training.smollm2 import hub_answers
+
+    if Path(name).is_dir() or hub_answers(name):
+        return name
+    try:
+        return str(snapshot_download(name, local_files_only=True))
+    except (OSError, ValueError) as error:
+        raise _missing(name, error) from error
 
 
 def _missing(name: str, error: Exception) -> ModelError:

@@ -56,7 +56,7 @@ def resolve_smollm2(cache: Path | None = None) -> Path:
     if original := _from_hub(local_files_only=True):
         logger.info("using %s from the hub's cache: %s", HUB_ID, original)
         return original
-    if not _cached(cache).exists() and _hub_answers() and (original := _from_hub()):
+    if not _cached(cache).exists() and hub_answers() and (original := _from_hub()):
         logger.info("using %s downloaded from the hub: %s", HUB_ID, original)
         return original
     embedded = ensure_smollm2(cache)
@@ -134,15 +134,15 @@ def _load_model(gguf: Path) -> Any:
     return model
 
 
-def _hub_answers() -> bool:
-    """Ask the hub once, briefly: a download by itself would retry for minutes."""
+def hub_answers(name: str = HUB_ID) -> bool:
+    """Ask the hub for a model once, briefly: a download by itself would retry for minutes."""
     import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        HfApi().model_info(HUB_ID, timeout=HUB_SECONDS)
-    except (OSError, httpx.HTTPError, HfHubHTTPError) as error:
+        HfApi().model_info(name, timeout=HUB_SECONDS)
+    except (OSError, ValueError, httpx.HTTPError, HfHubHTTPError) as error:
         logger.debug("the hub does not answer: %s", error)
         return False
     return True

@@ -1,0 +1,205 @@
+"""What a person types: layers of settings, errors in one sentence, quick help."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from taskgym.training.cli import overlay, parse_train_config
+from taskgym.training.config import GrpoConfig, TrainConfig
+from taskgym.training.errors import ConfigError, RunError
+from taskgym.training.folder import RunFolder, new_folder
+from taskgym.training.models import ModelError, choose_loader
+from taskgym.training.recipes import DEFAULTS, find_recipe, names
+
+
+def command(name: str, *argv: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    module = f"taskgym.training.commands.{name}"
+    return subprocess.run(
+        [sys.executable, "-m", module, *argv], capture_output=True, text=True, cwd=cwd, timeout=120
+    )
+
+
+@pytest.mark.parametrize("name", ["train_agent", "evaluate_agent", "list_envs"])
+def test_help_answers_in_under_a_second(name: str, tmp_path: Path) -> None:
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = command(name, "--help", cwd=tmp_path)
+        times.append(time.perf_counter() - began)
+        assert done.returncode == 0 and done.stdout
+    # A floor on import time, not a benchmark: a torch import alone would take several seconds.
+    assert min(times) < 2.0, times
+
+
+def write(path: Path, content: object) -> str:
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def test_flags_win_over_yaml_and_yaml_over_the_recipe(tmp_path: Path) -> None:
+    recipe = write(tmp_path / "r.yaml", {"steps": 1, "seed": 1, "lora": {"rank": 1, "alpha": 1}})
+    config = write(tmp_path / "c.yaml", {"seed": 2, "lora": {"alpha": 2}})
+    argv = ["--recipe", recipe, "--config", config, "--lora.alpha", "3"]
+    got = parse_train_config(argv)
+    assert (got.steps, got.seed, got.lora.rank, got.lora.alpha) == (1, 2, 1, 3)
+
+
+def test_a_flag_may_be_written_with_an_equals_sign(tmp_path: Path) -> None:
+    config = write(tmp_path / "c.yaml", {"seed": 2})
+    assert parse_train_config([f"--config={config}", "--steps=7"]).seed == 2
+
+
+@pytest.mark.parametrize("recipe", names())
+def test_every_shipped_recipe_fits_the_config(recipe: str) -> None:
+    assert parse_train_config(["--recipe", recipe]).steps >= 1
+
+
+def test_every_default_recipe_exists() -> None:
+    assert {name for pair in DEFAULTS.values() for name in pair} <= set(names())
+    assert find_recipe("", "Nobody-v0") is None
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("grpo: {learning_rate: 1e-4}")
+    assert parse_train_config(["--config", str(path)]).grpo.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ({"stepz": 3}, "unknown name 'stepz'. Did you mean 'steps'"),
+        ({"lora": {"rnak": 3}}, "unknown name 'rnak'. Did you mean 'rank'"),
+        ({"steps": "many"}, "steps must be int, got 'many'"),
+        ({"lora": 3}, "lora must hold names and values, got 3"),
+        ({"grpo": {"learning_rate": "fast"}}, "must be a number, got 'fast'"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_the_nearest_right_thing(
+    layer: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"x\.yaml") as caught:
+        overlay(TrainConfig(), layer, "x.yaml")
+    assert said in str(caught.value)
+
+
+def test_a_group_of_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 2 to compare completions, got 1"):
+        GrpoConfig(num_generations=1)
+
+
+def test_a_micro_batch_that_does_not_divide_the_step_is_refused() -> None:
+    with pytest.raises(ValueError, match="must divide the 32 completions"):
+        GrpoConfig(micro_batch=5)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--env", "Math-DAP-v0"], "Did you mean: `Math-DAPO`"),
+        (["--env", "nowhere:X-v0"], "nowhere"),
+        (["--env", "Arithmetic-v0", "--env-kwargs", "{hihg: 3}"], "hihg"),
+        (["--env", "Math-GSM8K-v0", "--data", "no.jsonl"], "no.jsonl"),
+        (["--env", "CartPole-v1"], "is no chat env"),
+        (["--config", "no.yaml"], "cannot read no.yaml"),
+        (["--config", "bad.yaml"], "bad.yaml is not valid YAML"),
+        (["--recipe", "qwen3-4b-dap"], "Did you mean 'qwen3-4b-dapo'"),
+        (["--resume"], "no unfinished run"),
+        (["--resume", "there"], "there"),
+        (["--evaluation.tasks", "9999"], "leave some to train on"),
+    ],
+)
+def test_each_mistake_is_one_clear_sentence(argv: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("a: [")
+    done = command("train_agent", *argv, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr and done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [tmp_path / "bad.yaml"], "nothing is made by a mistake"
+
+
+def test_a_wrong_column_names_those_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text('{"ask": "1+1?", "answer": "2"}\n')
+    argv = ["--env", "Math-GSM8K-v0", "--data", "r.jsonl", "--dry-run"]
+    done = command("train_agent", *argv, cwd=tmp_path)
+    assert done.returncode == 2 and "it has ask, answer" in done.stderr
+    done = command("train_agent", *argv, "--columns", "question", "ask", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_unknown_flags_name_the_nearest(tmp_path: Path) -> None:
+    done = command("train_agent", "--lora-rank", "3", cwd=tmp_path)
+    assert done.returncode == 2 and "--lora.rank" in done.stderr
+
+
+def test_a_missing_model_is_one_clear_sentence(tmp_path: Path) -> None:
+    argv = ["--env", "Arithmetic-v0", "--model", "no/such-model", "--steps", "1"]
+    done = command("train_agent", *argv, cwd=tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "cannot load 'no/such-model'" in done.stderr
+
+
+def test_a_user_s_env_is_found_in_the_working_directory(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import gymnasium as gym\n"
+        "from taskgym.envs import Rubric, SingleTurnEnv\n"
+        "class Mine(SingleTurnEnv):\n"
+        "    '''Says it back.'''\n"
+        "    rubric = Rubric({'same': (lambda c, t: float(c == t.answer), 1.0)})\n"
+        "    def load(self):\n"
+        "        return [{'question': 'a?', 'answer': 'a'}]\n"
+        "gym.register('Mine-v0', 'mine:Mine')\n"
+    )
+    done = command("train_agent", "--env", "mine:Mine-v0", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0 and "tasks: 1" in done.stdout, done.stderr
+    listed = command("list_envs", "mine", cwd=tmp_path)
+    assert "Mine-v0\n    Says it back." in listed.stdout
+
+
+def test_dry_run_prints_the_resolved_config_and_makes_nothing(tmp_path: Path) -> None:
+    done = command("train_agent", "--steps", "3", "--dry-run", cwd=tmp_path)
+    printed = yaml.safe_load(done.stdout[done.stdout.index("env:") :])
+    assert printed["steps"] == 3 and printed["versions"]["gymnasium"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_script_is_scored_without_a_model(tmp_path: Path) -> None:
+    argv = ["--script", "gold", "--n", "5", "--k", "2", "--output", "s.json"]
+    done = command("evaluate_agent", *argv, cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "s.json").exists(), done.stderr
+    (accuracy,) = [line for line in done.stdout.splitlines() if "mean@2 accuracy" in line]
+    assert "1.000" in accuracy
+
+
+def test_two_runs_of_one_second_have_their_own_folders(tmp_path: Path) -> None:
+    config = TrainConfig(output=str(tmp_path))
+    assert len({new_folder(config).path for _ in range(4)}) == 4
+
+
+def test_a_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot make the run folder"):
+        new_folder(TrainConfig(output=str(tmp_path / "file")))
+
+
+def test_a_torn_checkpoint_is_never_the_newest(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for step in (2, 10, 11):
+        (folder.checkpoints / f"checkpoint-{step}").mkdir(parents=True)
+    assert folder.checkpoint() is None
+    for step in (2, 10):
+        folder.mark_complete(folder.checkpoints / f"checkpoint-{step}")
+    assert folder.checkpoint() == folder.checkpoints / "checkpoint-10"
+
+
+def test_the_loader_says_why() -> None:
+    assert choose_loader("auto", True, True)[0] == "unsloth"
+    assert choose_loader("auto", True, False) == ("transformers", "the package is not installed")
+    assert choose_loader("auto", False, True) == ("transformers", "no CUDA device was found")
+    assert choose_loader("transformers", True, True) == ("transformers", "asked for")
+    with pytest.raises(ModelError, match="no CUDA device was found"):
+        choose_loader("unsloth", False, True)
