@@ -21,8 +21,11 @@ _NUMBER = re.compile(r"(?<![0-9.,])-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+
 
 
 def correct(completion: str, task: Task) -> float:
-    """1 if the reply is the number and nothing else, surrounding blanks aside."""
-    return float(completion.strip() == task.answer)
+    """1 if the reply is the number and nothing else, not even a blank.
+
+    A reply that pads the number with blanks until it is cut off would else be paid without ending.
+    """
+    return float(completion == task.answer)
 
 
 def value(completion: str, task: Task) -> float:
@@ -33,16 +36,14 @@ def value(completion: str, task: Task) -> float:
 
 def number_only(completion: str, task: Task) -> float:
     """1 if the reply is one whole number and nothing else, right or wrong."""
-    reply = completion.strip()
-    return float(len(reply) <= _LAST and bool(_WHOLE.fullmatch(reply)))
+    return float(len(completion) <= _LAST and bool(_WHOLE.fullmatch(completion)))
 
 
 def digits(completion: str, task: Task) -> float:
     """The share of right digits of a reply that is one number of the right length, else 0."""
-    reply = completion.strip()
-    if len(reply) != len(task.answer) or not _WHOLE.fullmatch(reply):
+    if len(completion) != len(task.answer) or not _WHOLE.fullmatch(completion):
         return 0.0
-    return sum(map(str.__eq__, reply, task.answer)) / len(reply)
+    return sum(map(str.__eq__, completion, task.answer)) / len(completion)
 
 
 class Arithmetic(SingleTurnEnv):

@@ -16,7 +16,7 @@ def components(completion, answer="12"):
 @pytest.mark.parametrize(
     ("completion", "expected"),
     [
-        ("12", (1, 1, 1)), (" 12\n", (1, 1, 1)), ("13", (0, 0, 1)), ("It is 12.", (0, 1, 0)),
+        ("12", (1, 1, 1)), (" 12\n", (0, 1, 0)), ("13", (0, 0, 1)), ("It is 12.", (0, 1, 0)),
         ("5 + 7 = 12", (0, 1, 0)), ("12 or 13", (0, 0, 0)), ("twelve", (0, 0, 0)), ("", (0, 0, 0)),
         ("-12", (0, 0, 1)), ("112", (0, 0, 1)), ("12.0", (0, 1, 0)), ("12.5", (0, 0, 0)),
         ("5.12", (0, 0, 0)), ("１２", (0, 0, 0)), ("12 " * 9, (0, 1, 0)), ("1,012", (0, 0, 0)),
@@ -36,7 +36,8 @@ def test_digits_pay_for_each_right_position_of_a_bare_number():
     def share(completion):
         return digits(completion, Task("q", "123", "id"))
 
-    assert share("123") == share(" 123\n") == 1.0
+    assert share("123") == 1.0
+    assert share(" 123") == share("123\n") == 0.0
     assert share("124") == share("923") == pytest.approx(2 / 3)
     assert share("321") == pytest.approx(1 / 3)
     for reply in ("", "12", "1234", "It is 123", "１２３", "1 3", "4" * 4_000_000, "\0\0\0"):

@@ -154,7 +154,9 @@ def test_warm_up_teaches_the_gold_replies_and_is_kept(config: TrainConfig) -> No
 
 
 def test_multi_turn_episodes_train_with_the_env_s_tokens_masked(config: TrainConfig) -> None:
-    config = dataclasses.replace(config, env="GuessNumber-v0", env_kwargs={"high": 3, "max_turns": 2}, steps=1)
+    config = dataclasses.replace(
+        config, env="GuessNumber-v0", env_kwargs={"high": 3, "max_turns": 2}, steps=1
+    )
     folder = train(config)
     records = [json.loads(line) for line in folder.episodes.read_text().splitlines()]
     for record in records:

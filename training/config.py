@@ -126,7 +126,7 @@ class WarmupConfig:
     batch: int = 4
     """Rows of one optimiser step."""
     learning_rate: float = 2e-4
-    """Falls linearly after 5 steps of rise."""
+    """Rises in 5 steps (a tenth of a shorter warm-up), then falls linearly."""
 
     def __post_init__(self) -> None:
         for name in ("max_tokens", "max_rows", "steps", "batch"):

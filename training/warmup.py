@@ -28,7 +28,7 @@ _QUESTION = ("problem", "question", "prompt")
 _ANSWER = ("expected_answer", "answer")
 _WORKING = ("generated_solution", "solution")
 GOLD = "gold"  # warmup.data: the env's own gold replies
-_RISE = 5  # steps in which the learning rate rises, as in the notebook
+_RISE = 5  # steps in which the learning rate rises, as in the notebook; short warm-ups do without
 _NO_LOSS = -100  # the label that torch's cross entropy skips
 _THINK = re.compile(r"</?think>")
 
@@ -116,7 +116,7 @@ def _arguments(config: TrainConfig, output: Path) -> SFTConfig:
         per_device_train_batch_size=warmup.batch,
         learning_rate=warmup.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=min(_RISE, warmup.steps // 2),
+        warmup_steps=min(_RISE, warmup.steps // 10),
         weight_decay=0.001,
         max_length=None,  # the rows were measured already; cutting one would cut its answer off
         seed=config.seed,
