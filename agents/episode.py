@@ -100,11 +100,15 @@ class Episode:
         assert isinstance(env, ChatEnv)
         return env
 
-    def begin(self) -> Request:
-        """Resets the env and asks for the first completion."""
+    def begin(self) -> Request | None:
+        """Resets the env and asks for the first completion; None if our machinery failed."""
         start, t = self.trajectory.start, self.trajectory
         options = {} if start.index is None else {"index": start.index}
-        observation, _ = self.env.reset(seed=start.seed, options=options)
+        try:
+            observation, _ = self.env.reset(seed=start.seed, options=options)
+        except MachineryError as failure:
+            self._fail(failure)
+            return None
         t.start_hash, t.messages = _hash(observation), list(observation)
         if self._renderer is not None:
             t.prompt_ids = self._renderer.opening(observation)
@@ -171,8 +175,16 @@ class Episode:
 
 
 def _added(total: dict[str, float], new: dict[str, float]) -> dict[str, float]:
-    return {name: total.get(name, 0.0) + value for name, value in new.items()}
+    return total | {name: total.get(name, 0.0) + value for name, value in new.items()}
 
 
 def _hash(observation: Messages) -> str:
-    return hashlib.blake2b(repr(observation).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    """Equal for equal observations; images count by their pixels, not by their address."""
+    digest = hashlib.blake2b(digest_size=8)
+    for message in observation:
+        content = message["content"]
+        for part in content if isinstance(content, list) else [content]:
+            pixels = part["image"].tobytes() if isinstance(part, dict) and "image" in part else b""
+            shown = part if not pixels else part["type"]
+            digest.update(repr((message["role"], shown)).encode("utf-8", "surrogatepass") + pixels)
+    return digest.hexdigest()

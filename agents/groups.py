@@ -9,6 +9,7 @@ from enum import StrEnum
 from taskgym.agents.episode import Start, Trajectory
 from taskgym.agents.rollout import Rollout
 from taskgym.agents.seeds import derive_seed
+from taskgym.envs import TaskgymError
 
 _EQUAL = 1e-9  # rewards closer than this are equal: float noise is no signal
 
@@ -26,9 +27,15 @@ class Signal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """G trajectories that started alike, in the order of their members."""
+    """G trajectories that started alike, in the order of their members.
+
+    Attributes:
+        trajectories: The members.
+        mask_truncated: Whether the learner leaves truncated members out of the loss.
+    """
 
     trajectories: Sequence[Trajectory]
+    mask_truncated: bool = True
 
     @property
     def signal(self) -> Signal:
@@ -37,9 +44,10 @@ class Group:
         if not scored:
             return Signal.ALL_FAILED
         rewards = [t.reward for t in scored]
-        if all(t.truncated for t in scored):
+        differ = max(rewards) - min(rewards) > _EQUAL
+        if all(t.truncated for t in scored) and (self.mask_truncated or not differ):
             return Signal.ALL_TRUNCATED
-        if max(rewards) - min(rewards) > _EQUAL:
+        if differ:
             return Signal.SOME
         if all(t.success for t in scored):
             return Signal.ALL_RIGHT
@@ -48,7 +56,7 @@ class Group:
         return Signal.ALL_WRONG
 
 
-class DifferentStartsError(RuntimeError):
+class DifferentStartsError(TaskgymError, RuntimeError):
     """Members of one group saw different first observations: `reset(seed=)` is not honoured."""
 
 
@@ -57,7 +65,13 @@ Draw = Callable[[int, int], tuple[int, int | None]]
 
 
 def collect_groups(
-    rollout: Rollout, draw: Draw, positions: Sequence[int], size: int, max_fresh: int
+    rollout: Rollout,
+    draw: Draw,
+    positions: Sequence[int],
+    *,
+    size: int,
+    max_fresh: int,
+    mask_truncated: bool = True,
 ) -> Iterator[Group]:
     """Plays one group per position and replaces those without signal by fresh ones.
 
@@ -68,6 +82,7 @@ def collect_groups(
         positions: The groups wanted, by position in the step.
         size: G, members of a group.
         max_fresh: How many replacements all positions may use together.
+        mask_truncated: Whether the learner leaves truncated episodes out of the loss.
 
     Yields:
         Every group that was played, replaced ones too, as it completes; the last group yielded
@@ -85,7 +100,7 @@ def collect_groups(
         parts[position].append(trajectory)
         if len(parts[position]) < size:
             continue
-        group = _group(parts[position])
+        group = _group(parts[position], mask_truncated)
         parts[position] = []
         if group.signal is not Signal.SOME and max_fresh > 0:
             max_fresh -= 1
@@ -102,12 +117,12 @@ def _starts(draw: Draw, position: int, attempt: int, size: int) -> list[Start]:
     ]
 
 
-def _group(trajectories: Sequence[Trajectory]) -> Group:
+def _group(trajectories: Sequence[Trajectory], mask_truncated: bool) -> Group:
     group = sorted(trajectories, key=lambda t: t.start.member)
-    if len({t.start_hash for t in group}) > 1:
+    if len({t.start_hash for t in group if t.error is None}) > 1:
         start = group[0].start
         raise DifferentStartsError(
             f"{len(group)} resets with seed {start.seed} gave different first observations; "
             "draw all chance from self.np_random, never from random or numpy.random"
         )
-    return Group(group)
+    return Group(group, mask_truncated)

@@ -40,7 +40,8 @@ class Rollout:
         self._sampling = sampling
         self._renderer = renderer
         self._numbers = count()
-        self._idle: list[TextEnv] = []
+        self._envs: list[TextEnv] = []  # all that were made
+        self._idle: list[TextEnv] = []  # those without an episode
         self._steps: dict[Future[Request | None], Episode] = {}
         self._waiting: dict[int, Episode] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="taskgym-env")
@@ -48,7 +49,7 @@ class Rollout:
     def start(self, starts: Iterable[Start]) -> None:
         """Begins episodes; `finished` plays them. More may be started while others run."""
         for start in starts:
-            env = self._idle.pop() if self._idle else self._make_env()
+            env = self._idle.pop() if self._idle else self._new_env()
             number = next(self._numbers)
             episode = Episode(number, env, start, self._sampling, self._renderer)
             self._steps[self._threads.submit(episode.begin)] = episode
@@ -65,9 +66,14 @@ class Rollout:
     def close(self) -> None:
         """Closes the envs and the threads."""
         self._threads.shutdown(cancel_futures=True)
-        for env in self._idle:
+        for env in self._envs:
             env.close()
+        self._envs.clear()
         self._idle.clear()
+
+    def _new_env(self) -> TextEnv:
+        self._envs.append(self._make_env())
+        return self._envs[-1]
 
     def _collect(self) -> Iterator[Trajectory]:
         """Takes the env steps that are done: a next turn is submitted, an ended episode yielded."""

@@ -17,6 +17,7 @@ def to_record(trajectory: Trajectory, env_id: str, step: int) -> dict[str, Any]:
     """One episode as JSON values. Images in messages become their type alone."""
     t = trajectory
     return {
+        **{k: v for k, v in t.info.items() if isinstance(v, str | int | float | bool)},
         "step": step,
         "env": env_id,
         "seed": t.start.seed,
@@ -37,7 +38,6 @@ def to_record(trajectory: Trajectory, env_id: str, step: int) -> dict[str, Any]:
         "success": t.success,
         "truncated": t.truncated,
         "error": t.error,
-        **{k: v for k, v in t.info.items() if isinstance(v, str | int | float | bool)},
     }
 
 

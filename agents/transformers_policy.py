@@ -51,7 +51,7 @@ class TransformersPolicy:
     def load_adapter(self, path: Path | None, version: int) -> None:
         """Loads the adapter's weights from a folder; None: the shared model has them already."""
         if path is not None:
-            _load_weights(self._model, path)
+            load_adapter_weights(self._model, path)
         self._version = version
 
     def _complete(self, request: Request, sample: Sample) -> Completion:
@@ -73,8 +73,15 @@ def stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(i for i in [tokenizer.eos_token_id, *more] if i is not None)
 
 
-def _load_weights(model: Any, path: Path) -> None:
+def load_adapter_weights(model: Any, path: Path) -> None:
+    """Puts a saved adapter's weights into a model that has an adapter of the same shape.
+
+    Raises:
+        ValueError: The saved adapter is of another shape, or of another model.
+    """
     from peft import set_peft_model_state_dict
     from peft.utils import load_peft_weights
 
-    set_peft_model_state_dict(model, load_peft_weights(str(path), device="cpu"))
+    loaded = set_peft_model_state_dict(model, load_peft_weights(str(path), device="cpu"))
+    if loaded.unexpected_keys:
+        raise ValueError(f"{path} holds weights this model has no place for: {loaded}")

@@ -66,6 +66,11 @@ def _checked(year: int, month: int, day: int) -> Date | None:
     return Date(year, month, day) if 1 <= month <= 12 and 1 <= day <= 31 else None
 
 
+def same_date(a: Date, b: Date) -> bool:
+    """Tell whether two dates agree; a year that only one of both names does not matter."""
+    return a[1:] == b[1:] and (a.year == b.year or 0 in (a.year, b.year))
+
+
 def time(text: str) -> Time | None:
     """Read a time of day on a 12- or 24-hour clock; ``noon`` and ``midnight`` are times."""
     if text.lower() in ("noon", "midnight"):

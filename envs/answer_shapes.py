@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TypeAlias
 
 from taskgym.envs import answer_calendar as calendar
-from taskgym.envs.answer_expressions import Tree
+from taskgym.envs.answer_trees import Tree, negative
 from taskgym.envs.answer_units import Unit
 
 
@@ -94,7 +94,8 @@ Shape: TypeAlias = (
     Scalar | Several | Region | Equation | Assigned | Matrix | Choice | Words
     | calendar.Date | calendar.Time | calendar.Ratio
 )  # fmt: skip
+Inner: TypeAlias = Callable[[str], list[Shape]]  # how a rule reads a part of its text
 
 INFINITY: Tree = ("k", "inf")
-MINUS_INFINITY: Tree = ("*", (("n", Fraction(-1)), INFINITY))
+MINUS_INFINITY: Tree = negative(INFINITY)
 LINE = Region((Piece(MINUS_INFINITY, INFINITY, False, False),))

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
 from taskgym.envs.rows import Row, Tasks, to_tasks
-from taskgym.envs.rubric import Rubric, Task, check_names, weighted_sum
+from taskgym.envs.rubric import Rubric, Task, check_names, finite, weighted_sum
 from taskgym.envs.spaces import Action, Chat, Messages
 
 Info = dict[str, Any]
@@ -246,7 +246,7 @@ class MultiTurnEnv(ChatEnv):
         return Stop.RUNNING
 
     def _info(self, rewards: Mapping[str, float], stop: Stop, success: bool) -> Info:
-        every = {name: float(rewards.get(name, 0.0)) for name in self.weights}
+        every = {name: finite(name, rewards.get(name, 0.0)) for name in self.weights}
         return {"rewards": every, "stop": stop, "success": success}
 
 

@@ -139,7 +139,7 @@ def _column(row: Row, key: str, columns: Mapping[str, str]) -> Any:
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise DataError(
         f"a row has no column {wanted} for its {key}; it has {', '.join(map(str, row))}.{hint} "
-        f"Name the column with columns={{{key!r}: ...}} (--env.columns on the command line)"
+        f"Name the column with columns={{{key!r}: ...}} (--columns on the command line)"
     )
 
 

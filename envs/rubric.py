@@ -53,7 +53,7 @@ class Rubric:
             RewardError: A component returned NaN, infinity or no number.
         """
         return {
-            name: _checked(name, component(completion, task))
+            name: finite(name, component(completion, task))
             for name, component in self.components.items()
         }
 
@@ -95,7 +95,8 @@ def check_names(given: Mapping[str, Any], known: Mapping[str, Any], what: str) -
             raise ValueError(f"no {what} {name!r}; there are {', '.join(known)}.{hint}")
 
 
-def _checked(name: str, value: Any) -> float:
+def finite(name: str, value: Any) -> float:
+    """A component's value, if it is a finite number; it names itself if not."""
     if isinstance(value, (float, Real)) and math.isfinite(value):
         return float(value)
     raise RewardError(f"reward component {name!r} returned {value!r}; it must be a finite number")

@@ -182,7 +182,7 @@ def collect(name: str, script: Callable[[Request], str], size: int, fresh: int) 
         ScriptedPolicy(script), lambda: gym.make(f"Test-{name}-v0"), Sampling(max_tokens=4)
     )
     draw = lambda position, attempt: (derive_seed(position, attempt), attempt % 3)  # noqa: E731
-    groups = list(collect_groups(rollout, draw, range(2), size, fresh))
+    groups = list(collect_groups(rollout, draw, range(2), size=size, max_fresh=fresh))
     rollout.close()
     return groups
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from taskgym.agents.rollout import Rollout
+from taskgym.agents.transformers_policy import load_adapter_weights
 from taskgym.training.folder import RunFolder
 from taskgym.training.metrics import MetricsFile
 from transformers import TrainerCallback
@@ -19,8 +21,13 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
     """Writes each step's metrics, marks checkpoints that are whole, stops after a Ctrl-C."""
 
     def __init__(
-        self, folder: RunFolder, rollout: Rollout, on_step: Callable[[dict[str, float]], None]
+        self,
+        folder: RunFolder,
+        rollout: Rollout,
+        checkpoint: Path | None,
+        on_step: Callable[[dict[str, float]], None],
     ):
+        self._checkpoint = checkpoint
         self._folder = folder
         self._metrics = MetricsFile(folder.metrics)
         self._rollout = rollout
@@ -29,6 +36,13 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         self._sampled = 0.0
         self._learn = 0.0
         self._interrupted = False
+
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
+        """Loads the resumed adapter: beside TRL's "ref" adapter transformers skips "default"."""
+        if self._checkpoint is not None:
+            load_adapter_weights(model, self._checkpoint)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Starts the step's clock."""
@@ -63,6 +77,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
 
         def stop(number: int, frame: Any) -> None:
             self._interrupted = True
+            print("\nending this step, then saving; Ctrl-C again stops at once", file=sys.stderr)
             signal.signal(signal.SIGINT, usual)
 
         signal.signal(signal.SIGINT, stop)

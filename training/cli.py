@@ -8,12 +8,12 @@ import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 import yaml
 from taskgym.training.config import EvaluateConfig, TrainConfig
-from taskgym.training.errors import ConfigError
+from taskgym.training.errors import ConfigError, RunError
 from taskgym.training.folder import RunFolder, newest_unfinished
 from taskgym.training.recipes import find_recipe
 
@@ -37,9 +37,12 @@ def parse_train_config(argv: Sequence[str]) -> TrainConfig:
     if any(word in ("-h", "--help") for word in argv):
         base = TrainConfig()
     try:
-        return tyro.cli(TrainConfig, args=argv, default=base, prog="train_agent")
+        config = tyro.cli(TrainConfig, args=argv, default=base, prog="train_agent")
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    if early.resume:
+        _check_resumable(base, config)
+    return config
 
 
 def parse_evaluate_config(argv: Sequence[str]) -> EvaluateConfig:
@@ -62,6 +65,7 @@ def overlay(base: C, layer: Mapping[str, Any], source: str) -> C:
     """
     assert dataclasses.is_dataclass(base) and not isinstance(base, type)
     known = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+    hints = get_type_hints(type(base))
     values: dict[str, Any] = {}
     for name, value in layer.items():
         if name not in known:
@@ -69,6 +73,7 @@ def overlay(base: C, layer: Mapping[str, Any], source: str) -> C:
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"{source}: unknown name {name!r}.{hint} Known: {', '.join(known)}")
         values[name] = _fit(known[name], value, f"{source}: {name}")
+        _check_choice(hints[name], values[name], f"{source}: {name}")
     try:
         return dataclasses.replace(base, **values)
     except ValueError as error:
@@ -94,6 +99,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _layers(early: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
     config = read_yaml(Path(early.config)) if early.config else {}
+    config.pop("versions", None)  # a run folder's config.yaml has them
     env = early.env or config.get("env") or TrainConfig().env
     recipe = find_recipe(early.recipe or config.get("recipe", ""), env)
     layers = [(f"recipe {recipe.stem}", read_yaml(recipe))] if recipe else []
@@ -107,7 +113,20 @@ def _resumed(early: argparse.Namespace) -> dict[str, Any]:
         folder = newest_unfinished(Path(early.output or TrainConfig().output), early.env)
     content = read_yaml(folder.config)
     content.pop("versions", None)
+    if folder.finished:
+        raise RunError(f"{folder.path} is finished; there is nothing to resume")
     return {**content, "resume": str(folder.path)}
+
+
+def _check_resumable(before: TrainConfig, now: TrainConfig) -> None:
+    """A resumed run is the same experiment: only how long and where may change."""
+    for name in (field.name for field in dataclasses.fields(before)):
+        same = getattr(before, name) == getattr(now, name)
+        if not same and name not in ("steps", "save_every", "trackers", "output", "dry_run"):
+            raise ConfigError(
+                f"{name} cannot change in a resumed run: it was {getattr(before, name)!r}, "
+                f"got {getattr(now, name)!r}; start a new run for that"
+            )
 
 
 def _early(argv: Sequence[str]) -> argparse.Namespace:
@@ -140,6 +159,17 @@ def _fit(default: Any, value: Any, where: str) -> Any:
         wanted = type(default).__name__
         raise ConfigError(f"{where} must be {wanted}, got {value!r}")
     return value
+
+
+def _check_choice(hint: Any, value: Any, where: str) -> None:
+    """Literal fields are choices; tuples of them hold choices."""
+    if get_origin(hint) is tuple:
+        for item in value:
+            _check_choice(get_args(hint)[0], item, where)
+    elif get_origin(hint) is Literal and value not in get_args(hint):
+        raise ConfigError(f"{where} must be one of {', '.join(get_args(hint))}, got {value!r}")
+    elif hint == float | None and not isinstance(value, float | int | None):
+        raise ConfigError(f"{where} must be a number, got {value!r}")
 
 
 def _number(value: int | str, where: str) -> float:

@@ -15,7 +15,7 @@ Kwargs = Annotated[
     tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="YAML",
-        instance_from_str=lambda words: yaml.safe_load(words[0]),
+        instance_from_str=lambda words: _mapping(words[0]),
         is_instance=lambda value: isinstance(value, dict),
         str_from_instance=lambda value: [yaml.safe_dump(value, default_flow_style=True).strip()],
     ),
@@ -212,6 +212,10 @@ class TrainConfig(EnvFlags):
     def __post_init__(self) -> None:
         _at_least("steps", self.steps, 1)
         _at_least("save_every", self.save_every, 1)
+        if self.sampling.temperature == 0:
+            raise ValueError(
+                "sampling.temperature 0 gives a group of equal completions; train at 1"
+            )
         if not 0 < self.prompt_quantile <= 1:
             raise ValueError(f"prompt_quantile must be in (0, 1], got {self.prompt_quantile}")
 
@@ -241,6 +245,13 @@ class EvaluateConfig(EnvFlags):
     def __post_init__(self) -> None:
         _at_least("n", self.n, 1)
         _at_least("k", self.k, 1)
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    value = yaml.safe_load(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"names and values are wanted, such as '{{numeric: true}}', got {text!r}")
+    return value
 
 
 def _at_least(name: str, value: int, least: int) -> None:

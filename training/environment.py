@@ -23,5 +23,7 @@ def prepare_environment() -> None:
     """Switches telemetry off and sets thread behaviour; what the user has set stays."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    if "LOCAL_RANK" not in os.environ:  # alone, transformers would split batches over all GPUs
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("taskgym").setLevel(logging.INFO)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import gymnasium as gym
-from taskgym.envs import DataError
+from taskgym.envs import TaskgymError
 
 USAGE = 2  # exit code for what the user can mend
 INTERRUPTED = 130  # as a shell reports Ctrl-C
@@ -40,7 +40,7 @@ def run_command(command: Callable[[], None]) -> None:
     """Runs a command; errors the user can mend become one sentence and an exit code."""
     try:
         command()
-    except (UserError, DataError) as error:
+    except (UserError, TaskgymError) as error:
         fail(str(error))
     except gym.error.Error as error:  # unknown ids: Gymnasium names the nearest
         fail(str(error))
@@ -48,9 +48,16 @@ def run_command(command: Callable[[], None]) -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if not disk_is_full(error):
             raise
         fail(f"no space left on the disk of {error.filename or 'the run folder'}")
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether a full disk is behind an error; safetensors and torch say so in words only."""
+    words = ("No space left", "Disk quota exceeded", "inline_container.cc")
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or any(word in str(error) for word in words)
 
 
 def fail(message: str) -> NoReturn:

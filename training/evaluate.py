@@ -51,7 +51,8 @@ def evaluate(
 ) -> Evaluation:
     """Plays every held-out task of a plan: `samples` times as `sampling` says, and once greedily.
 
-    Episodes that failed by our own machinery count as not solved and are reported by their stop.
+    An episode that our own machinery failed counts as not solved, with reward 0; `failed` is their
+    share, to be looked at before the rest.
     """
     began = time.perf_counter()
     greedy = dataclasses.replace(sampling, temperature=0.0)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import importlib.metadata
+import os
 import platform
 import re
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +85,27 @@ class RunFolder:
 
     def write_config(self, config: TrainConfig) -> None:
         """Writes the resolved config and the versions it ran with."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(yaml.safe_dump(resolved(config), sort_keys=False))
+        write_whole(self.config, yaml.safe_dump(resolved(config), sort_keys=False))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from writing to the folder; the lock ends with the process.
+
+        Raises:
+            RunError: Another process is writing to it.
+        """
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(f"{self.path} is being written by another process") from None
+            yield
+
+    def drop_torn_checkpoints(self) -> None:
+        """Removes checkpoints that a kill left half-written, before they count as kept ones."""
+        for path in self.checkpoints.glob("checkpoint-*"):
+            if not (path / _COMPLETE).exists():
+                shutil.rmtree(path)
 
 
 def new_folder(config: TrainConfig) -> RunFolder:
@@ -101,6 +125,13 @@ def new_folder(config: TrainConfig) -> RunFolder:
         except OSError as error:
             raise RunError(f"cannot make the run folder {path}: {error.strerror}") from error
     raise RunError(f"cannot make a run folder in {config.output}: too many of this second")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that a kill leaves the old one or the new one, never a part."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
 
 
 def newest_unfinished(output: Path, env: str) -> RunFolder:
@@ -142,8 +173,11 @@ def resolved(config: TrainConfig) -> dict[str, Any]:
 
 
 def _is_of(folder: RunFolder, env: str) -> bool:
-    content = yaml.safe_load(folder.config.read_text())
-    return not env or bool(content["env"] == env)
+    try:
+        content = yaml.safe_load(folder.config.read_text())
+    except (OSError, yaml.YAMLError):
+        return False
+    return isinstance(content, dict) and "env" in content and env in ("", content["env"])
 
 
 def _plain(value: object) -> object:

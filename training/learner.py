@@ -9,6 +9,7 @@ from its group; `log_metric` averages into the step's log.
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from taskgym.agents.groups import Group, Signal, collect_groups
 from taskgym.agents.policy import Policy
 from taskgym.agents.rollout import Rollout
 from taskgym.agents.traces import to_record, write_episodes
+from taskgym.envs import TaskgymError
 from taskgym.training.callbacks import RunCallback
 from taskgym.training.config import TrainConfig
 from taskgym.training.devices import has_cuda
@@ -37,7 +39,7 @@ _MAX_FAILED = 0.25  # share of a step's episodes that our own machinery may fail
 OnStep = Callable[[dict[str, float]], None]
 
 
-class TooManyFailuresError(RuntimeError):
+class TooManyFailuresError(TaskgymError, RuntimeError):
     """Our machinery failed too many episodes of one step for its gradient to mean anything."""
 
 
@@ -55,13 +57,15 @@ class Sampler:
         """Plays one group for each distinct prompt, which is its position in the step."""
         step = trainer.state.global_step
         before = dict(self._rollout.seconds)
+        began = time.perf_counter()
         self._rollout.policy.load_adapter(None, step)
+        sync = time.perf_counter() - began
         played = list(self._groups(step, list(dict.fromkeys(int(p) for p in prompts))))
         kept = {group.trajectories[0].start.group: group for group in played}
-        trajectories = [t for group in kept.values() for t in group.trajectories]
-        _check_failures(trajectories, step)
         self._save(played, step)
+        _check_failures([t for group in played for t in group.trajectories], step)
         spent = {phase: now - before[phase] for phase, now in self._rollout.seconds.items()}
+        spent["sync"] = sync
         self._metrics = step_metrics(played, kept, spent)
         return self._samples(prompts, kept)
 
@@ -81,7 +85,12 @@ class Sampler:
             return self._plan.training_start(grpo.groups_per_step, step, position, attempt)
 
         return collect_groups(
-            self._rollout, draw, positions, grpo.num_generations, grpo.max_fresh_groups
+            self._rollout,
+            draw,
+            positions,
+            size=grpo.num_generations,
+            max_fresh=grpo.max_fresh_groups,
+            mask_truncated=grpo.mask_truncated_completions,
         )
 
     def _samples(self, prompts: Sequence[str], kept: dict[int, Group]) -> dict[str, list[Any]]:
@@ -163,6 +172,7 @@ def learn(
     policy: Policy,
     plan: TaskPlan,
     folder: RunFolder,
+    checkpoint: Path | None,
     on_step: OnStep,
 ) -> bool:
     """Trains until the last step, a Ctrl-C or an error; the model is changed in place.
@@ -172,16 +182,18 @@ def learn(
         loaded: The model to train.
         policy: What answers the rollouts' requests, with the same weights.
         plan: Which tasks to train on.
-        folder: Where metrics, episodes and checkpoints go; a whole checkpoint in it is continued.
+        folder: Where metrics, episodes and checkpoints go.
+        checkpoint: A whole checkpoint to continue from, or None.
         on_step: Told the metrics of each step.
 
     Returns:
         Whether the last step was reached.
     """
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func: known, pinned by a test
     rollout = Rollout(policy, plan.make_env, config.sampling, Renderer(loaded.tokenizer))
     score_completions_only()
     sampler = Sampler(config, plan, rollout, folder)
-    callback = RunCallback(folder, rollout, on_step)
+    callback = RunCallback(folder, rollout, checkpoint, on_step)
     trainer = GRPOTrainer(
         model=loaded.model,
         reward_funcs=sampler.env_total,
@@ -193,7 +205,6 @@ def learn(
     )
     for theirs in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(theirs)
-    checkpoint = folder.checkpoint()
     try:
         with callback.stop_on_interrupt():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -207,7 +218,6 @@ def grpo_arguments(config: TrainConfig, output: Path) -> GRPOConfig:
     grpo, cuda = config.grpo, has_cuda()
     batch = grpo.num_generations * grpo.groups_per_step
     micro = min(grpo.micro_batch, batch)
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func: known, pinned by a test
     return GRPOConfig(
         output_dir=str(output),
         max_steps=config.steps,

@@ -11,7 +11,7 @@ import numpy as np
 from taskgym.agents.chat import Renderer
 from taskgym.agents.episode import Start, TextEnv
 from taskgym.agents.seeds import derive_seed
-from taskgym.envs import ChatEnv, SingleTurnEnv
+from taskgym.envs import ChatEnv, DataError, SingleTurnEnv
 from taskgym.training.errors import ConfigError
 
 _HELD_OUT = 20_250_101  # one fixed choice, so that runs with other seeds are scored on equal tasks
@@ -48,6 +48,12 @@ class TaskPlan:
         longest = int(np.quantile(list(lengths.values()), quantile))
         self._train = [i for i in self._train if lengths[i] <= longest]
 
+    def held_out_questions(self) -> set[str]:
+        """What the held-out tasks ask, so that nothing else trains on them either."""
+        if not isinstance(self.env, SingleTurnEnv):
+            return set()
+        return {self.env.tasks[index].question for index in self._evaluation}
+
     def training_order(self) -> list[int]:
         """The indices of the training tasks, in the order of the first epoch."""
         return [self._train[i] for i in self._order(0)]
@@ -64,9 +70,9 @@ class TaskPlan:
         seed = derive_seed(self.seed, "train", step, group, attempt)
         if self._indices is None:
             return seed, None
-        if attempt > 0:
-            return seed, self._train[seed % len(self._train)]
         epoch, place = divmod(step * groups + group, len(self._train))
+        if attempt > 0:  # another task than the one it replaces, unless there is only one
+            place = (place + 1 + seed % max(len(self._train) - 1, 1)) % len(self._train)
         return seed, self._train[self._order(epoch)[place]]
 
     def evaluation_starts(self, samples: int) -> list[Start]:
@@ -100,7 +106,9 @@ def env_factory(env_id: str, kwargs: dict[str, Any]) -> Callable[[], TextEnv]:
     def make() -> TextEnv:
         try:
             env: TextEnv = gym.make(env_id, disable_env_checker=True, **kwargs)
-        except TypeError as error:
+        except DataError:
+            raise
+        except (TypeError, ValueError) as error:
             raise ConfigError(f"{env_id} does not take these arguments: {error}") from error
         except ModuleNotFoundError as error:
             raise ConfigError(f"cannot import the env's module: {error}") from error

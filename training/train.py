@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,9 +15,9 @@ import yaml
 from taskgym.agents.chat import Renderer
 from taskgym.envs import SingleTurnEnv
 from taskgym.training.config import TrainConfig
-from taskgym.training.errors import INTERRUPTED, ConfigError, RunError
+from taskgym.training.errors import INTERRUPTED, ConfigError, RunError, disk_is_full
 from taskgym.training.evaluate import evaluate
-from taskgym.training.folder import RunFolder, checkpoint_step, new_folder, resolved
+from taskgym.training.folder import RunFolder, checkpoint_step, new_folder, resolved, write_whole
 from taskgym.training.metrics import plain, truncate_after
 from taskgym.training.models import Loaded, load_model
 from taskgym.training.progress import episode_bar, evaluation_table, step_bar
@@ -27,22 +31,52 @@ def train(config: TrainConfig) -> RunFolder:
     Raises:
         UserError: What was asked cannot be done; nothing was started.
     """
+    check(config)
     plan = plan_tasks(config)
-    folder = _open_folder(config)
-    print(f"run folder: {folder.path}")
     loaded = load_model(config)
-    print(f"model: {loaded.name} ({loaded.why})")
+    folder = _open_folder(config)
+    print(f"model: {loaded.name} ({loaded.why})\nrun folder: {folder.path}")
     plan.keep_short(Renderer(loaded.tokenizer), config.prompt_quantile)
-    run = _Run(config, plan, folder, loaded)
+    with folder.locked():
+        folder.write_config(config)
+        _run(_Run(config, plan, folder, loaded))
+    return folder
+
+
+def _run(run: _Run) -> None:
+    """All stages, and a report whatever ends them."""
+    folder = run.folder
     try:
         run.prepare()
         if run.learn():
             run.finish()
         else:
             sys.exit(INTERRUPTED)
+    except KeyboardInterrupt:
+        print(_resume_hint(folder))
+        raise
+    except Exception as error:
+        if disk_is_full(error):
+            raise RunError(f"no space left on the disk. {_resume_hint(folder)}") from error
+        raise
     finally:
         _report(folder)
-    return folder
+
+
+def check(config: TrainConfig) -> None:
+    """Finds out before any work what could only fail later.
+
+    Raises:
+        ConfigError: A package that the config needs is missing, or the launch is not supported.
+    """
+    needed: dict[str, str] = {tracker: tracker for tracker in config.trackers}
+    if config.load_in_4bit or "8bit" in config.grpo.optim:
+        needed["8-bit optimisers and 4-bit models"] = "bitsandbytes"
+    for what, package in needed.items():
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(f"{what}: the package {package} is missing: pip install {package}")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("several processes cannot train one run yet; start train_agent alone")
 
 
 def plan_tasks(config: TrainConfig) -> TaskPlan:
@@ -73,26 +107,35 @@ class _Run:
         """The warm-up, if asked for, and then the score before GRPO."""
         if self.config.warmup.data:
             if not self.folder.warmup.exists():
-                from taskgym.training.warmup import warm_up
-
-                warm_up(self.config, self.loaded, self.plan, self.folder.checkpoints / "warmup")
-                save_adapter(self.loaded, self.folder.warmup)
+                self._warm_up()
             self.policy.load_adapter(self.folder.warmup, 0)
         self._evaluate("before")
+
+    def _warm_up(self) -> None:
+        from taskgym.training.warmup import warm_up
+
+        warm_up(self.config, self.loaded, self.plan, self.folder.checkpoints / "warmup")
+        part = self.folder.path / "warmup.tmp"  # renamed when whole, so that a kill leaves none
+        shutil.rmtree(part, ignore_errors=True)
+        save_adapter(self.loaded, part)
+        part.rename(self.folder.warmup)
 
     def learn(self) -> bool:
         """GRPO; returns whether the last step was reached. The adapter is saved either way."""
         from taskgym.training.learner import learn
 
+        self.folder.drop_torn_checkpoints()
         checkpoint = self.folder.checkpoint()
         done = checkpoint_step(checkpoint) if checkpoint else 0
         for path in (self.folder.metrics, self.folder.episodes):
             truncate_after(path, done)
         with step_bar(done, self.config.steps) as show:
-            ended = learn(self.config, self.loaded, self.policy, self.plan, self.folder, show)
+            ended = learn(
+                self.config, self.loaded, self.policy, self.plan, self.folder, checkpoint, show
+            )
         save_adapter(self.loaded, self.folder.adapter)
         if not ended:
-            print(f"stopped and saved; go on with: train_agent --resume {self.folder.path}")
+            print(f"stopped and saved. {_resume_hint(self.folder)}")
         return ended
 
     def finish(self) -> None:
@@ -110,10 +153,12 @@ class _Run:
         if tasks == 0 or when in known:
             return
         renderer = Renderer(self.loaded.tokenizer)
+        temperature = self.config.evaluation.temperature
+        sampling = dataclasses.replace(self.config.sampling, temperature=temperature)
         with episode_bar(f"score {when}", tasks * (samples + 1)) as tick:
-            scored = evaluate(self.policy, self.plan, self.config.sampling, renderer, samples, tick)
+            scored = evaluate(self.policy, self.plan, sampling, renderer, samples, tick)
         known[when] = scored.summary()
-        path.write_text(json.dumps(plain(known), indent=1))
+        write_whole(path, json.dumps(plain(known), indent=1))
 
 
 def save_adapter(loaded: Loaded, path: Path) -> None:
@@ -122,11 +167,15 @@ def save_adapter(loaded: Loaded, path: Path) -> None:
     loaded.tokenizer.save_pretrained(str(path))
 
 
+def _resume_hint(folder: RunFolder) -> str:
+    return f"Go on with: train_agent --resume {folder.path}"
+
+
 def _report(folder: RunFolder) -> None:
-    """Draws what there is; if that fails, the run's own end matters more."""
+    """Draws what there is; if that fails, however it does, the run's own end matters more."""
     try:
         print(f"report: {write_report(folder.path)}")
-    except (OSError, ValueError) as error:
+    except Exception as error:
         print(f"no report could be written: {error}", file=sys.stderr)
 
 
@@ -138,11 +187,8 @@ def describe(config: TrainConfig) -> str:
 def _open_folder(config: TrainConfig) -> RunFolder:
     if not config.resume:
         folder = new_folder(config)
-        folder.write_config(config)
-        return folder
-    folder = RunFolder(Path(config.resume))
-    if not folder.config.exists():
-        raise RunError(f"{folder.path} is no run folder: it has no {folder.config.name}")
-    if folder.finished:
-        raise RunError(f"{folder.path} is finished; there is nothing to resume")
+    else:
+        folder = RunFolder(Path(config.resume))
+        if folder.finished:
+            raise RunError(f"{folder.path} is finished; there is nothing to resume")
     return folder

@@ -76,7 +76,10 @@ def _examples(config: TrainConfig, plan: TaskPlan, renderer: Renderer) -> Iterat
         raise ConfigError(f"{config.env} has no place for a worked solution; use data={GOLD!r}")
     rows = load_rows(config.warmup.data, split="train")
     columns = {"question": _name(rows[0], _QUESTION), "answer": _name(rows[0], _ANSWER)}
+    held_out = plan.held_out_questions()
     for task in to_tasks(rows, config.warmup.data, columns=columns, numeric=True):
+        if task.question in held_out:
+            continue
         yield _example(env, task, env.gold(task, working=worked(task)), renderer)  # type: ignore[call-arg]
 
 

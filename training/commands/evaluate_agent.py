@@ -13,6 +13,7 @@ from taskgym.training.cli import add_working_directory, parse_evaluate_config
 from taskgym.training.config import EvaluateConfig
 from taskgym.training.environment import prepare_environment
 from taskgym.training.errors import run_command
+from taskgym.training.metrics import plain
 
 
 def main() -> None:
@@ -26,7 +27,7 @@ def _main() -> None:
     add_working_directory()
     summary = score(config)
     if config.output:
-        Path(config.output).write_text(json.dumps(summary, indent=1))
+        Path(config.output).write_text(json.dumps(plain(summary), indent=1))
 
 
 def score(config: EvaluateConfig) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def entries() -> Iterator[Entry]:
     for env_id, spec in sorted(gym.registry.items()):
         cls = _class(spec.entry_point)
         if cls is not None:
-            what = (cls.__doc__ or "").strip().splitlines()[0]
+            what = (cls.__doc__ or "no description").strip().splitlines()[0]
             yield Entry(env_id, what, cls.source, cls.needs)
 
 
@@ -57,7 +57,7 @@ def _class(entry_point: object) -> type[ChatEnv] | None:
     """The class behind an entry point, if it is one of ours; others are not imported."""
     if isinstance(entry_point, str):
         module, _, name = entry_point.partition(":")
-        known = module.startswith("taskgym.") or module.partition(".")[0] in sys.argv[1:]
+        known = module.startswith("taskgym.") or module in sys.argv[1:]
         entry_point = getattr(importlib.import_module(module), name) if known else None
     ours = isinstance(entry_point, type) and issubclass(entry_point, ChatEnv)
     return entry_point if ours else None  # type: ignore[return-value]

@@ -18,9 +18,10 @@ def _main() -> None:
     prepare_environment()
     config = parse_train_config(sys.argv[1:])
     add_working_directory()
-    from taskgym.training.train import describe, plan_tasks, train
+    from taskgym.training.train import check, describe, plan_tasks, train
 
     if config.dry_run:
+        check(config)
         plan_tasks(config)
         print(describe(config))
     else:

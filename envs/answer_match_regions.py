@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from taskgym.envs.answer_expressions import Tree
-from taskgym.envs.answer_numbers import UndecidableError, close, same, value
+from taskgym.envs.answer_equality import close, every, same
+from taskgym.envs.answer_numbers import UndecidableError
 from taskgym.envs.answer_shapes import Piece, Region, Shape
-
-
-def every(verdicts: Iterable[bool | None]) -> bool | None:
-    """Combine verdicts: False if any is, else None if any is."""
-    found = list(verdicts)
-    if False in found:
-        return False
-    return None if None in found else True
+from taskgym.envs.answer_trees import Tree
+from taskgym.envs.answer_values import value
 
 
 def same_regions(gold: Shape, answer: Shape) -> bool | None:
