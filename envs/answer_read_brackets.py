@@ -18,7 +18,9 @@ def bracketed(text: str, inner: Inner) -> list[Shape]:
     right = (
         text[-7:] if text.endswith("\\rangle") else text[-2:] if text[-2:] == "\\}" else text[-1]
     )
-    if opened is None or len(text) < 2 or closing(text) != len(text) - len(right):
+    if opened is None or opened[0] not in _PAIRS or len(text) < 2:
+        return _reversed(text)  # it opens with a closing bracket
+    if closing(text) != len(text) - len(right):
         return _reversed(text)
     left, inside = opened[0], text[opened.end() : len(text) - len(right)]
     if left in ("\\{", "{"):

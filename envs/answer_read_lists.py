@@ -26,7 +26,7 @@ def joined(text: str, inner: Inner) -> list[Shape]:
     if len(members) == 1 or (number_words(text) is not None):
         return []
     items = [item for member in members for item in parts.split(member, ",") if item.strip()]
-    return [bare(items, inner)]
+    return [bare(items, inner)] if items else []
 
 
 def listed(text: str, inner: Inner) -> list[Shape]:

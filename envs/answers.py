@@ -7,6 +7,7 @@ policy is written out in docs/answers.md.
 
 from __future__ import annotations
 
+import logging
 import re
 from enum import StrEnum
 from functools import lru_cache
@@ -15,6 +16,9 @@ from taskgym.envs.answer_plain import plain, same_plain
 from taskgym.envs.answer_text import latex, stated, tail
 
 __all__ = ["Verdict", "compare"]
+
+
+logger = logging.getLogger(__name__)
 
 
 class Verdict(StrEnum):
@@ -77,7 +81,11 @@ def _decided(gold: str, text: str) -> Verdict | None:
             return Verdict.EQUAL if equal else Verdict.DIFFERENT
     from taskgym.envs import answer_reading as reading
 
-    return reading.decide(gold, text)
+    try:
+        return reading.decide(gold, text)
+    except Exception:  # a fault of our rules shall cost one trajectory, not the whole run
+        logger.exception("the rules failed on the answer %r to the gold %r", text[:200], gold[:200])
+        return Verdict.ERROR
 
 
 def _asked(gold: str, text: str, timeout: float) -> Verdict:

@@ -331,3 +331,57 @@ def test_importing_brings_in_no_computer_algebra():
         "sys.exit(any(name in sys.modules for name in heavy))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+TOKENS = [*"()[]{}|,;:=<>+-*/^_!% .0123456789xXyeπ°$√∞∪", "\\{", "\\}", "\\frac", "\\sqrt", "\\pm"]
+TOKENS += [
+    "\\boxed{",
+    "\\text{",
+    "\\cup",
+    "\\infty",
+    "\\pi",
+    "\\le",
+    " or ",
+    " and ",
+    "and",
+    "\\in",
+]
+TOKENS += [
+    "\\begin{pmatrix}",
+    "\\end{pmatrix}",
+    "\\\\",
+    "&",
+    "\\%",
+    "cm",
+    "half",
+    "three",
+    "1,000",
+    "e",
+]
+
+GOLDS = [
+    "3",
+    "1/2",
+    r"\frac{1}{2}",
+    "(0,1)",
+    r"\{1, 2\}",
+    "x>2",
+    "3, 5",
+    "50%",
+    "x^2+1",
+    "(B)",
+    "yes",
+]
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.lists(st.sampled_from(TOKENS), max_size=12).map("".join), st.sampled_from(GOLDS))
+def test_the_rules_never_raise_on_any_notation(answer, gold):
+    assert decide(gold, answer) in (None, *Verdict)
+
+
+@pytest.mark.parametrize("answer", ["]0,1[", ")2(", "}x{", r"\{x : , or ,\}", r"\boxed{]0,1[}"])
+def test_brackets_that_open_with_a_closing_one_are_read(answer):
+    assert decide("(0,1)", answer) in (None, *Verdict)
+    assert compare("(0,1)", "]0,1[") is Verdict.EQUAL
+    assert compare("(0,1]", "]0,1[") is Verdict.DIFFERENT

@@ -1,5 +1,6 @@
 """What a person types: layers of settings, errors in one sentence, quick help."""
 
+import errno
 import subprocess
 import sys
 import time
@@ -9,8 +10,8 @@ import pytest
 import yaml
 from taskgym.training.cli import overlay, parse_train_config
 from taskgym.training.config import GrpoConfig, TrainConfig
-from taskgym.training.errors import ConfigError, RunError
-from taskgym.training.folder import RunFolder, new_folder
+from taskgym.training.errors import ConfigError, RunError, disk_is_full
+from taskgym.training.folder import RunFolder, new_folder, newest_unfinished
 from taskgym.training.models import ModelError, choose_loader
 from taskgym.training.recipes import DEFAULTS, find_recipe, names
 
@@ -77,6 +78,9 @@ def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path: Path) -> None:
         ({"lora": 3}, "lora must hold names and values, got 3"),
         ({"grpo": {"learning_rate": "fast"}}, "must be a number, got 'fast'"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"grpo": {"loss_type": "foo"}}, "must be one of grpo, dapo"),
+        ({"trackers": ["nope"]}, "must be one of tensorboard, wandb, trackio, got 'nope'"),
+        ({"grpo": {"epsilon_high": "high"}}, "epsilon_high must be a number, got 'high'"),
     ],
 )
 def test_what_does_not_fit_is_named_with_the_nearest_right_thing(
@@ -111,6 +115,11 @@ def test_a_micro_batch_that_does_not_divide_the_step_is_refused() -> None:
         (["--resume"], "no unfinished run"),
         (["--resume", "there"], "there"),
         (["--evaluation.tasks", "9999"], "leave some to train on"),
+        (["--env-kwargs", "{low: 50}"], "low=50"),
+        (["--env-kwargs", "{weights: {corect: 1}}"], "Did you mean 'correct'"),
+        (["--sampling.temperature", "0"], "temperature 0 gives a group of equal completions"),
+        (["--trackers", "wandb"], "the package wandb is missing"),
+        (["--recipe", "llama3.1-8b-gsm8k"], "the package bitsandbytes is missing"),
     ],
 )
 def test_each_mistake_is_one_clear_sentence(argv: list[str], said: str, tmp_path: Path) -> None:
@@ -127,6 +136,7 @@ def test_a_wrong_column_names_those_that_are_there(tmp_path: Path) -> None:
     argv = ["--env", "Math-GSM8K-v0", "--data", "r.jsonl", "--dry-run"]
     done = command("train_agent", *argv, cwd=tmp_path)
     assert done.returncode == 2 and "it has ask, answer" in done.stderr
+    assert "--columns" in done.stderr
     done = command("train_agent", *argv, "--columns", "question", "ask", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
@@ -184,6 +194,46 @@ def test_a_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot make the run folder"):
         new_folder(TrainConfig(output=str(tmp_path / "file")))
+
+
+def run_of(tmp_path: Path, **changes: object) -> RunFolder:
+    folder = new_folder(TrainConfig(output=str(tmp_path / "runs")))
+    folder.write_config(TrainConfig(**changes))  # type: ignore[arg-type]
+    return folder
+
+
+def test_a_run_folder_s_config_starts_an_equal_run(tmp_path: Path) -> None:
+    folder = run_of(tmp_path, steps=7)
+    assert parse_train_config(["--config", str(folder.config)]).steps == 7
+
+
+def test_a_resumed_run_may_get_longer_but_not_another(tmp_path: Path) -> None:
+    folder = str(run_of(tmp_path, steps=7).path)
+    assert parse_train_config(["--resume", folder, "--steps", "9"]).steps == 9
+    with pytest.raises(ConfigError, match=r"seed cannot change in a resumed run: it was 0, got 1"):
+        parse_train_config(["--resume", folder, "--seed", "1"])
+
+
+def test_a_torn_config_does_not_hide_the_other_runs(tmp_path: Path) -> None:
+    folder = run_of(tmp_path)
+    for name, text in (("empty", ""), ("torn", "env: [Arith"), ("other", "3")):
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "config.yaml").write_text(text)
+    assert newest_unfinished(tmp_path / "runs", "Arithmetic-v0").path == folder.path
+    assert newest_unfinished(tmp_path / "runs", "").path == folder.path
+
+
+def test_two_processes_cannot_write_one_run(tmp_path: Path) -> None:
+    folder = run_of(tmp_path)
+    with folder.locked(), pytest.raises(RunError, match="another process"), folder.locked():
+        pass
+
+
+def test_a_full_disk_is_known_by_the_words_of_every_library() -> None:
+    assert disk_is_full(OSError(errno.ENOSPC, "No space left on device"))
+    assert disk_is_full(RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos"))
+    assert disk_is_full(Exception("Error while serializing: I/O error: No space left on device"))
+    assert not disk_is_full(OSError(errno.EACCES, "Permission denied"))
 
 
 def test_a_torn_checkpoint_is_never_the_newest(tmp_path: Path) -> None:

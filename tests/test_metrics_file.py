@@ -127,5 +127,4 @@ def test_a_column_has_nan_where_a_step_has_no_value():
 
 def test_components_are_found_by_their_metric_names():
     rows = [{"rewards/value/mean": 1, "rewards/value/std": 0}, {"rewards/a/b/mean": 1, "reward": 0}]
-    rows.append({"rewards/reward/mean": 1})  # TRL's second name for the whole
     assert components(rows) == ["value", "a/b"]

@@ -9,14 +9,23 @@ from typing import Any
 import gymnasium as gym
 import pytest
 from taskgym.agents.chat import Renderer
-from taskgym.agents.episode import Start, Trajectory
+from taskgym.agents.episode import Start, Trajectory, _hash
 from taskgym.agents.groups import DifferentStartsError, Group, Signal, collect_groups
 from taskgym.agents.policy import Completion, Request, Sampling
 from taskgym.agents.rollout import Rollout
 from taskgym.agents.scripted import SCRIPTS, ScriptedPolicy, replay
 from taskgym.agents.seeds import derive_seed
 from taskgym.agents.traces import read_episodes, replay_episode, to_record, write_episodes
-from taskgym.envs import MachineryError, MultiTurnEnv, Reply, Rubric, SingleTurnEnv, Stop, Task
+from taskgym.envs import (
+    MachineryError,
+    MultiTurnEnv,
+    Reply,
+    RewardError,
+    Rubric,
+    SingleTurnEnv,
+    Stop,
+    Task,
+)
 
 
 def first_word(completion: str, task: Task) -> float:
@@ -252,6 +261,43 @@ def test_episodes_are_written_read_and_stepped_again_to_the_same_end(tmp_path: A
         record["stop"],
     )
     assert again.start_hash == record["start_hash"]
+
+
+def test_what_an_env_says_in_info_does_not_replace_the_trace_s_own_fields() -> None:
+    (t,) = play("Echo", SCRIPTS["gold"], starts(1))
+    t.info |= {"step": 9, "reward": 9.0, "verdict": "equal"}
+    record = to_record(t, "Test-Echo-v0", 3)
+    assert (record["step"], record["reward"], record["verdict"]) == (3, 1.0, "equal")
+
+
+def test_a_component_that_is_no_number_names_itself_in_multi_turn_envs_too() -> None:
+    class Nan(Countdown):
+        def respond(self, action: str) -> Reply:
+            return Reply("?", {"right": float("nan")})
+
+    gym.register("Test-Nan-v0", Nan)
+    with pytest.raises(RewardError, match="'right' returned nan"):
+        play("Nan", SCRIPTS["gold"], starts(1))
+
+
+def test_failed_machinery_at_reset_is_an_error_too() -> None:
+    class Unready(Echo):
+        def reset(self, **kwargs: Any) -> Any:
+            raise MachineryError("no sandbox")
+
+    gym.register("Test-Unready-v0", Unready)
+    (t,) = play("Unready", SCRIPTS["gold"], starts(1))
+    assert t.error == "MachineryError: no sandbox"
+
+
+def test_observations_with_equal_images_hash_equal() -> None:
+    from PIL import Image
+
+    def seen(colour: int) -> list[dict[str, Any]]:
+        part = {"type": "image", "image": Image.new("L", (2, 2), colour)}
+        return [{"role": "user", "content": [part, {"type": "text", "text": "?"}]}]
+
+    assert _hash(seen(1)) == _hash(seen(1)) != _hash(seen(2))
 
 
 def test_lone_surrogates_survive_the_trace(tmp_path: Any) -> None:

@@ -157,6 +157,46 @@ def test_grpo_starts_from_the_adapter_that_the_warm_up_left(config: TrainConfig)
     assert all(torch.equal(warm[name], ended[name]) for name in warm)
 
 
+def test_evaluation_samples_at_its_own_temperature(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import taskgym.training.train as module
+
+    seen: list[float] = []
+    original = module.evaluate
+
+    def spy(policy: Any, plan: Any, sampling: Sampling, *rest: Any) -> Any:
+        seen.append(sampling.temperature)
+        return original(policy, plan, sampling, *rest)
+
+    monkeypatch.setattr(module, "evaluate", spy)
+    train(
+        dataclasses.replace(
+            config,
+            steps=1,
+            sampling=Sampling(max_tokens=4, temperature=1.5),
+            evaluation=EvaluationConfig(tasks=2, samples=2),
+        )
+    )
+    assert seen == [1.0, 1.0]
+
+
+def test_a_run_ended_by_an_error_of_the_env_can_be_resumed(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Letters, action: str) -> Any:
+        raise ZeroDivisionError("a bug of the env")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Letters, "step", broken)
+        with pytest.raises(ZeroDivisionError):
+            train(config)
+    (path,) = Path(config.output).glob("*/config.yaml")
+    assert tokens(train(dataclasses.replace(config, resume=str(path.parent)))) == tokens(
+        train(config)
+    )
+
+
 def test_multi_turn_episodes_train_with_the_env_s_tokens_masked(config: TrainConfig) -> None:
     config = dataclasses.replace(
         config, env="GuessNumber-v0", env_kwargs={"high": 3, "max_turns": 2}, steps=1

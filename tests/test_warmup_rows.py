@@ -62,6 +62,14 @@ def test_worked_solutions_stand_in_the_env_s_tags_without_think_tags(
     assert "think>" not in reply and "<SOLUTION>2</SOLUTION><|im_end|>" in reply
 
 
+def test_rows_that_are_held_out_are_no_worked_examples(tokenizer: Any, tmp_path: Path) -> None:
+    plan = TaskPlan(env_factory("Math-DAPO-v0", {"data": "sample"}), seed=0, held_out=8)
+    asked = sorted(plan.held_out_questions())
+    data = rows(tmp_path / "w.jsonl", *((q, "x", "1") for q in [*asked, "another?"]))
+    (example,) = examples("Math-DAPO-v0", tokenizer, WarmupConfig(data=data), data="sample")
+    assert "another?" in tokenizer.decode(example["input_ids"])
+
+
 def test_only_numeric_answers_and_short_rows_are_used(tokenizer: Any, tmp_path: Path) -> None:
     data = rows(
         tmp_path / "w.jsonl",

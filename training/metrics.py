@@ -120,15 +120,12 @@ def column(steps: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]
 
 
 def components(steps: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The reward components that any step names (`rewards/<component>/mean`), in first order.
-
-    `rewards/reward/mean` is none: TRL says the whole reward once more, as its one reward function.
-    """
+    """The reward components that any step names (`rewards/<component>/mean`), in first order."""
     names = dict.fromkeys(key for step in steps for key in step)
     return [
         name.removeprefix("rewards/").removesuffix("/mean")
         for name in names
-        if name.startswith("rewards/") and name.endswith("/mean") and name != "rewards/reward/mean"
+        if name.startswith("rewards/") and name.endswith("/mean")
     ]
 
 
