@@ -47,6 +47,9 @@ def evaluation_table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     most = max(first["pass_at_k"], key=int)
     rates = [s["pass_at_k"][most] for s in summaries.values()]
     rows.append((f"pass@{most}", [f"{rate:>22.3f}" for rate in rates]))
+    failed = [max(s[way]["failed"] for way in ("sampled", "greedy")) for s in summaries.values()]
+    if any(failed):
+        rows.append(("failed by our machinery", [f"{share:>22.1%}" for share in failed]))
     head = f"{first['tasks']} held-out tasks, mean with 95 % interval"
     width = max(len(label) for label, _ in rows)
     return "\n".join([head, *(f"  {label:<{width}} {''.join(cells)}" for label, cells in rows)])

@@ -9,7 +9,7 @@ from typing import Any
 
 from taskgym.agents.chat import Renderer
 from taskgym.agents.policy import Policy
-from taskgym.training.cli import add_working_directory, parse_evaluate_config
+from taskgym.training.cli import add_working_directory, parse_evaluate_config, read_yaml
 from taskgym.training.config import EvaluateConfig
 from taskgym.training.environment import prepare_environment
 from taskgym.training.errors import run_command
@@ -37,12 +37,28 @@ def score(config: EvaluateConfig) -> dict[str, Any]:
     from taskgym.training.tasks import TaskPlan, env_factory
 
     plan = TaskPlan(env_factory(config.env, config.make_kwargs()), config.seed, config.n)
+    _warn_of_training_tasks(config)
     policy, renderer = _policy(config)
     with episode_bar("score", plan.held_out * (config.k + 1)) as tick:
         scored = evaluate(policy, plan, config.sampling, renderer, config.k, tick)
     summary = scored.summary()
     print(evaluation_table({config.script or config.adapter or config.model or "model": summary}))
     return summary
+
+
+def _warn_of_training_tasks(config: EvaluateConfig) -> None:
+    """The run folder an adapter lies in says how many tasks it kept from training."""
+    trained = Path(config.adapter).parent / "config.yaml"
+    if not config.adapter or not trained.is_file():
+        return
+    run = read_yaml(trained)
+    held_out = run["evaluation"]["tasks"]
+    if run["env"] == config.env and config.n > held_out:
+        print(
+            f"note: {config.adapter} was trained with {held_out} tasks held out; of the "
+            f"{config.n} tasks scored here, those after the first {held_out} may be training tasks",
+            file=sys.stderr,
+        )
 
 
 def _policy(config: EvaluateConfig) -> tuple[Policy, Renderer | None]:
