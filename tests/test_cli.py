@@ -117,7 +117,6 @@ def test_a_micro_batch_that_does_not_divide_the_step_is_refused() -> None:
         (["--evaluation.tasks", "9999"], "leave some to train on"),
         (["--env-kwargs", "{low: 50}"], "low=50"),
         (["--env-kwargs", "{weights: {corect: 1}}"], "Did you mean 'correct'"),
-        (["--sampling.temperature", "0"], "temperature 0 gives a group of equal completions"),
         (["--trackers", "wandb"], "the package wandb is missing"),
         (["--recipe", "llama3.1-8b-gsm8k"], "the package bitsandbytes is missing"),
     ],
@@ -129,6 +128,11 @@ def test_each_mistake_is_one_clear_sentence(argv: list[str], said: str, tmp_path
     assert said in done.stderr and done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == [tmp_path / "bad.yaml"], "nothing is made by a mistake"
+
+
+def test_a_value_that_no_run_can_have_is_refused(tmp_path: Path) -> None:
+    done = command("train_agent", "--sampling.temperature", "0", cwd=tmp_path)
+    assert done.returncode == 2 and "sampling.temperature 0 gives a group of equal" in done.stderr
 
 
 def test_a_wrong_column_names_those_that_are_there(tmp_path: Path) -> None:
