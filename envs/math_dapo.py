@@ -6,10 +6,7 @@ docs/rewards.md lists where and why a score differs.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
-from taskgym.envs.math_env import MathEnv
+from taskgym.envs.math_env import SolutionTagsEnv
 from taskgym.envs.math_scores import AnswerScores, NumberScores, answer_score, number_score
 from taskgym.envs.rubric import Rubric, Task
 from taskgym.envs.tags import Reading, Tags, read
@@ -58,13 +55,8 @@ def check_numbers(completion: str, task: Task) -> float:
     return number_score(NUMBERS, read(completion, TAGS).answer, task.answer)
 
 
-class MathDapo(MathEnv):
-    """Competition maths with integer answers: working and solution between tags.
-
-    Args:
-        near_miss: Whether `check_answer` pays for values within 10 and 20 percent.
-        dataset: The keyword arguments of `DatasetEnv`.
-    """
+class MathDapo(SolutionTagsEnv):
+    """Competition maths with integer answers: working and solution between tags."""
 
     source = "open-r1/DAPO-Math-17k-Processed, or your own rows"
     hub_id = "open-r1/DAPO-Math-17k-Processed"
@@ -72,21 +64,17 @@ class MathDapo(MathEnv):
     sample = "dapo.jsonl"
     system_prompt = SYSTEM_PROMPT
     tags = TAGS
-    layout = "<start_working_out>{working}<end_working_out>\n<SOLUTION>{answer}</SOLUTION>"
+    rubric = Rubric(
+        {
+            "match_format_exactly": (match_format_exactly, 1.0),
+            "match_format_approximately": (match_format_approximately, 1.0),
+            "check_answer": (check_answer, 1.0),
+            "check_numbers": (check_numbers, 1.0),
+        }
+    )
     best = {  # noqa: RUF012
         "match_format_exactly": 3.0,
         "match_format_approximately": 1.5,
         "check_answer": 5.0,
         "check_numbers": 3.5,
     }
-
-    def __init__(self, *, near_miss: bool = True, **dataset: Any):
-        self.rubric = Rubric(
-            {
-                "match_format_exactly": (match_format_exactly, 1.0),
-                "match_format_approximately": (match_format_approximately, 1.0),
-                "check_answer": (partial(check_answer, near_miss=near_miss), 1.0),
-                "check_numbers": (check_numbers, 1.0),
-            }
-        )
-        super().__init__(**dataset)

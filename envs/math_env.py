@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar
 
 from taskgym.envs.answers import Verdict
 from taskgym.envs.core import Step
@@ -50,3 +51,21 @@ class MathEnv(DatasetEnv):
         equal = info["success"]  # compared just now
         info["verdict"] = str(Verdict.EQUAL if equal else self.verdict(action or "", self.task))
         return (*outcome, info)  # type: ignore[return-value]
+
+
+class SolutionTagsEnv(MathEnv):
+    """A maths env with working-out and SOLUTION tags, whose `check_answer` knows near misses.
+
+    Args:
+        near_miss: Whether `check_answer` pays for values within 10 and 20 percent.
+        dataset: The keyword arguments of `DatasetEnv`.
+    """
+
+    layout = "<start_working_out>{working}<end_working_out>\n<SOLUTION>{answer}</SOLUTION>"
+
+    def __init__(self, *, near_miss: bool = True, **dataset: Any):
+        if not near_miss:
+            usual: Callable[..., float] = self.rubric.components["check_answer"]
+            strict = partial(usual, near_miss=False)
+            self.rubric = self.rubric.with_component("check_answer", strict)
+        super().__init__(**dataset)

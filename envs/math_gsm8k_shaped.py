@@ -6,11 +6,8 @@ notebook; docs/rewards.md lists where and why a score differs.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 from taskgym.envs.math_dapo import SYSTEM_PROMPT, TAGS
-from taskgym.envs.math_env import MathEnv
+from taskgym.envs.math_env import SolutionTagsEnv
 from taskgym.envs.math_scores import AnswerScores, NumberScores, answer_score, number_score
 from taskgym.envs.rubric import Rubric, Task
 from taskgym.envs.tags import Reading, read
@@ -65,13 +62,8 @@ def _worked(reading: Reading) -> bool:
     return reading.working is None or bool(reading.working.strip())
 
 
-class MathGsm8kShaped(MathEnv):
-    """Grade-school word problems: four tags, credit for each step towards the format.
-
-    Args:
-        near_miss: Whether `check_answer` pays for values within 10 and 20 percent.
-        dataset: The keyword arguments of `DatasetEnv`.
-    """
+class MathGsm8kShaped(SolutionTagsEnv):
+    """Grade-school word problems: four tags, credit for each step towards the format."""
 
     source = "openai/gsm8k, or your own rows"
     hub_id = "openai/gsm8k"
@@ -79,21 +71,17 @@ class MathGsm8kShaped(MathEnv):
     sample = "gsm8k.jsonl"
     system_prompt = SYSTEM_PROMPT
     tags = TAGS
-    layout = "<start_working_out>{working}<end_working_out>\n<SOLUTION>{answer}</SOLUTION>"
+    rubric = Rubric(
+        {
+            "match_format_exactly": (match_format_exactly, 1.0),
+            "match_format_approximately": (match_format_approximately, 1.0),
+            "check_answer": (check_answer, 1.0),
+            "check_numbers": (check_numbers, 1.0),
+        }
+    )
     best = {  # noqa: RUF012
         "match_format_exactly": 3.0,
         "match_format_approximately": 2.0,
         "check_answer": 3.0,
         "check_numbers": 1.5,
     }
-
-    def __init__(self, *, near_miss: bool = True, **dataset: Any):
-        self.rubric = Rubric(
-            {
-                "match_format_exactly": (match_format_exactly, 1.0),
-                "match_format_approximately": (match_format_approximately, 1.0),
-                "check_answer": (partial(check_answer, near_miss=near_miss), 1.0),
-                "check_numbers": (check_numbers, 1.0),
-            }
-        )
-        super().__init__(**dataset)

@@ -71,6 +71,11 @@ class Rubric:
         merged = {**self.weights, **weights}
         return Rubric({name: (self.components[name], merged[name]) for name in self.components})
 
+    def with_component(self, name: str, component: Component) -> Rubric:
+        """The same rubric with one function exchanged; its name and weight stay."""
+        functions = {**self.components, name: component}
+        return Rubric({known: (functions[known], self.weights[known]) for known in self.weights})
+
     def zeros(self) -> dict[str, float]:
         """Every component at 0, as reported before anything was scored."""
         return dict.fromkeys(self.components, 0.0)

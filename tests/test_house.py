@@ -248,8 +248,7 @@ HOSTS = [
     ("conda", r"\.anaconda\.org"),
 ]
 MACHINE_PATHS = [
-    ("", r"(?<![\w.~])/work/(main|shared)"),
-    ("", r"(?<![\w.~])/(opt/(pypi|wheels)|mnt|Users)/?\w"),
+    ("", r"(?<![\w.~])/(opt|mnt|srv|work|Users)/\w"),
     ("/root", r"/\.(pyenv|cache)"),
     ("/home", r"/(?!user\b|you\b)\w+/\w"),
 ]
