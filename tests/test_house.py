@@ -40,8 +40,6 @@ LIGHT = {
 # All others are imported inside functions, so that `import` and `--help` stay quick, but for the
 # files below: they load what they like, because they are imported inside functions themselves.
 DEFERRED = {
-    "agents/generate.py",
-    "agents/merged.py",
     "envs/answer_worker.py",
     "training/callbacks.py",
     "training/learner.py",

@@ -1,3 +1,26 @@
 """Learns: models and adapters, warm-up, GRPO, checkpoints, evaluation, commands and recipes."""
 
-__all__: list[str] = []
+from taskgym.training.config import (
+    EvaluateConfig,
+    EvaluationConfig,
+    GrpoConfig,
+    LoraConfig,
+    TrainConfig,
+    WarmupConfig,
+)
+from taskgym.training.errors import ConfigError, ModelError, RunError, UserError
+from taskgym.training.folder import RunFolder
+
+__all__ = [
+    "ConfigError",
+    "EvaluateConfig",
+    "EvaluationConfig",
+    "GrpoConfig",
+    "LoraConfig",
+    "ModelError",
+    "RunError",
+    "RunFolder",
+    "TrainConfig",
+    "UserError",
+    "WarmupConfig",
+]
