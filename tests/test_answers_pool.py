@@ -138,18 +138,11 @@ def test_an_alarm_that_raises_leaves_no_stale_reply(fresh_pool):
     assert compare("\\int_0^1 8x dx", "4", timeout=60) is Verdict.EQUAL
 
 
-def _child(queue) -> None:
-    queue.put(str(compare(*HARD, timeout=60)))
-
-
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_a_daemonic_process_may_ask(method):
-    context = multiprocessing.get_context(method)
-    queue = context.Queue()
-    process = context.Process(target=_child, args=(queue,), daemon=True)
-    process.start()
-    assert queue.get(timeout=120) == "equal"
-    process.join(20)
+    with multiprocessing.get_context(method).Pool(1) as daemons:  # a Pool's workers are daemonic
+        asked = daemons.apply_async(compare, HARD, {"timeout": 60})
+        assert asked.get(timeout=120) is Verdict.EQUAL
 
 
 def test_a_forked_child_has_its_own_pool_and_leaves_ours_alone():
