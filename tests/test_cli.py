@@ -211,6 +211,19 @@ def test_a_run_folder_s_config_starts_an_equal_run(tmp_path: Path) -> None:
     assert parse_train_config(["--config", str(folder.config)]).steps == 7
 
 
+def test_resume_alone_takes_the_newest_unfinished_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = run_of(tmp_path, steps=7)
+    for argv in (
+        ["--resume"],
+        ["--resume", "--steps", "9"],
+        ["--env", "Arithmetic-v0", "--resume"],
+    ):
+        assert Path(parse_train_config(argv).resume).resolve() == folder.path.resolve()
+
+
 def test_a_resumed_run_may_get_longer_but_not_another(tmp_path: Path) -> None:
     folder = str(run_of(tmp_path, steps=7).path)
     assert parse_train_config(["--resume", folder, "--steps", "9"]).steps == 9

@@ -28,19 +28,14 @@ def parse_train_config(argv: Sequence[str]) -> TrainConfig:
     """
     argv = _with_value(list(argv), "--resume", "newest")
     early = _early(argv)
-    base = TrainConfig()
-    if early.resume:
-        base = overlay(base, _resumed(early), early.resume)
-    else:
-        for source, layer in _layers(early):
-            base = overlay(base, layer, source)
-    if any(word in ("-h", "--help") for word in argv):
-        base = TrainConfig()
+    helping = any(word in ("-h", "--help") for word in argv)
+    base = TrainConfig() if helping else _base(early)
     try:
         config = tyro.cli(TrainConfig, args=argv, default=base, prog="train_agent")
     except ValueError as error:
         raise ConfigError(str(error)) from error
     if early.resume:
+        config = dataclasses.replace(config, resume=base.resume)  # "newest" by its name
         _check_resumable(base, config)
     return config
 
@@ -95,6 +90,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold names and values, got {type(content).__name__}")
     return content
+
+
+def _base(early: argparse.Namespace) -> TrainConfig:
+    """What the flags are put over."""
+    if early.resume:
+        return overlay(TrainConfig(), _resumed(early), early.resume)
+    base = TrainConfig()
+    for source, layer in _layers(early):
+        base = overlay(base, layer, source)
+    return base
 
 
 def _layers(early: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
