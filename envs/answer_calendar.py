@@ -16,10 +16,10 @@ class Date(NamedTuple):
 
 
 class Time(NamedTuple):
-    """A time of day in seconds since midnight; ``half`` is False when a.m. or p.m. is open."""
+    """A time of day in seconds since midnight; ``named`` when a.m. or p.m. is."""
 
     seconds: int
-    half: bool
+    named: bool
 
 
 class Ratio(NamedTuple):
@@ -43,7 +43,7 @@ _DAY_FIRST = re.compile(
 )
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d{2}))?(?::(\d{2}))?\s*([ap])\.?\s?m\b\.?", re.IGNORECASE)
 _DIGITAL = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?(?:\s*(?:h|hrs|hours|o'clock))?")
-_NUMBER = r"\d+(?:\.\d+)?"
+_NUMBER = r"(?:0|[1-9]\d*)(?:\.\d+)?"  # 2:05 is a time only
 _RATIO = re.compile(rf"({_NUMBER}(?:\s*:\s*{_NUMBER})+)|({_NUMBER}) to ({_NUMBER})")
 
 
@@ -73,8 +73,9 @@ def same_date(a: Date, b: Date) -> bool:
 
 def time(text: str) -> Time | None:
     """Read a time of day on a 12- or 24-hour clock; ``noon`` and ``midnight`` are times."""
-    if text.lower() in ("noon", "midnight"):
-        return Time(43200 if text.lower() == "noon" else 0, True)
+    word = text.lower().removeprefix("12:00 ").removeprefix("12 ")
+    if word in ("noon", "midnight"):
+        return Time(43200 if word == "noon" else 0, True)
     found = _CLOCK.fullmatch(text) or _DIGITAL.fullmatch(text)
     if found is None:
         return None
@@ -84,14 +85,16 @@ def time(text: str) -> Time | None:
         return None
     if half:
         hours = hours % 12 + (12 if half in "pP" else 0)
-    return Time(hours * 3600 + minutes * 60 + seconds, half is not None or hours > 12)
+    return Time(hours * 3600 + minutes * 60 + seconds, half is not None)
 
 
 def same_time(a: Time, b: Time) -> bool:
-    """Tell whether two times agree; a.m. or p.m. that only one of both states does not matter."""
-    if a.half == b.half:
+    """Tell whether two times agree; a.m. or p.m. does not matter where the other one is open."""
+    if a.named == b.named:
         return a.seconds == b.seconds
-    return a.seconds % 43200 == b.seconds % 43200
+    bare = b if a.named else a
+    hours = 43200 if bare.seconds < 13 * 3600 else 86400  # past 12:59 there is nothing open
+    return a.seconds % hours == b.seconds % hours
 
 
 def ratio(text: str) -> Ratio | None:

@@ -93,6 +93,8 @@ class _Parser(Tokens):
         while self.skip("!"):
             self.deeper()
             tree = ("f", "factorial", tree)
+        if self.skip("\\deg"):
+            tree = ("*", (tree, ("k", "pi"), trees.number(Fraction(1, 180))))
         return tree
 
     def atom(self) -> Tree:
@@ -132,7 +134,10 @@ class _Parser(Tokens):
 
     def number(self, token: str) -> Tree:
         if self.peek() == "_":
-            return ("n", numerals.in_base(token, self.subscript()[1:]))
+            value = numerals.in_base(token, self.subscript()[1:])
+            if self.peek()[:1].isdigit():
+                raise NotMathsError("a digit behind a base")
+            return ("n", value)
         value = numerals.literal(token)
         whole = token.isdigit()
         if whole and self.skip(" "):  # 2 1/3

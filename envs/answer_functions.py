@@ -67,6 +67,7 @@ FUNCTIONS: dict[str, Callable[[Number], Number]] = {
     "cot": _lift(lambda x: cmath.cos(x) / cmath.sin(x)),
     "sec": _lift(lambda x: 1 / cmath.cos(x)),
     "csc": _lift(lambda x: 1 / cmath.sin(x)),
+    "cis": _lift(lambda x: cmath.exp(1j * x)),
     "asin": _lift(cmath.asin),
     "acos": _lift(cmath.acos),
     "atan": _lift(cmath.atan),

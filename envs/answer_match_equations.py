@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from taskgym.envs.answer_equality import proportional
-from taskgym.envs.answer_shapes import Equation, Scalar, Several, Shape
+from taskgym.envs.answer_match_forms import has_sign
+from taskgym.envs.answer_shapes import Equation, Several, Shape
 from taskgym.envs.answer_trees import Tree, names, negative
 
 
 def same_equations(gold: Shape, answer: Shape) -> bool | None:
     """Tell whether two shapes, at least one an equation, are one; None when it takes solving."""
     if isinstance(gold, Equation) and isinstance(answer, Equation):
-        return _multiples(_difference(gold), _difference(answer))
+        left, right = _difference(gold), _difference(answer)
+        # a tree's value takes every ± as a plus, but x = ±4 says less than 2x = 8
+        return _multiples(left, right) if has_sign(left) == has_sign(right) else None
     equation, other = (gold, answer) if isinstance(gold, Equation) else (answer, gold)
-    if isinstance(equation, Equation) and isinstance(other, (Several, Scalar)):
+    if isinstance(equation, Equation) and isinstance(other, Several):
         return _unsolved(_difference(equation))
-    return False
+    return False  # 2x = 8 states neither 4 yet nor 8, which math-verify would take
 
 
 def _multiples(gold: Tree, answer: Tree) -> bool | None:

@@ -10,7 +10,7 @@ def written_out(shape: Shape) -> Shape:
     """Write every ± out, also within a list, and one row or column as a vector."""
     if isinstance(shape, Matrix) and 1 in (len(shape.rows), max(map(len, shape.rows))):
         return Several("vector", tuple(cell for row in shape.rows for cell in row))
-    if isinstance(shape, Scalar) and _has_sign(shape.tree):
+    if isinstance(shape, Scalar) and has_sign(shape.tree):
         return Several("bare", _signed(shape))
     if isinstance(shape, Several):
         return Several(shape.kind, tuple(part for item in shape.items for part in _signed(item)))
@@ -27,14 +27,15 @@ def tabled(shape: Shape) -> Shape:
 
 def _signed(item: Shape) -> tuple[Shape, ...]:
     """Return ``item`` with a plus and with a minus for its ±, or by itself if it has none."""
-    if not isinstance(item, Scalar) or not _has_sign(item.tree):
+    if not isinstance(item, Scalar) or not has_sign(item.tree):
         return (item,)
     trees = (_resolve(item.tree, sign) for sign in (1, -1))
     return tuple(Scalar(tree, item.unit, item.percent) for tree in trees)
 
 
-def _has_sign(tree: Tree) -> bool:
-    return tree[0] == "pm" or any(map(_has_sign, children(tree)))
+def has_sign(tree: Tree) -> bool:
+    """Tell whether ``tree`` stands for two, by a ± in it."""
+    return tree[0] == "pm" or any(map(has_sign, children(tree)))
 
 
 def _resolve(tree: Tree, sign: int) -> Tree:

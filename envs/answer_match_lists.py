@@ -29,10 +29,10 @@ def same_lists(gold: Several, answer: Several, equal: Equal) -> bool | None:
     a, b = gold.items, answer.items
     kinds = {gold.kind, answer.kind}
     if "set" in kinds:
-        if not kinds <= {"set", "bare"}:
+        if not kinds <= {"set", "bare"} or len(_unknowns((*a, *b))) > 1:
             return False
         return _same_sets(_distinct(a, equal), _distinct(b, equal), equal)
-    if len(a) != len(b) or kinds == {"tuple", "square"}:
+    if len(a) != len(b) or kinds in ({"tuple", "square"}, {"bare", "square"}):
         return False
     named = [item for item in (*a, *b) if isinstance(item, Assigned)]
     if len(named) == len(a) + len(b) and len({item.name for item in named}) == len(a):
@@ -42,6 +42,12 @@ def same_lists(gold: Several, answer: Several, equal: Equal) -> bool | None:
     elif kinds == {"bare"}:
         return _same_sets(a, b, equal)
     return _in_order(a, b, equal)
+
+
+def _unknowns(items: Sequence[Shape]) -> set[str]:
+    """The letters that ``items`` give values to: one for x_1 and x_2, two for x and y."""
+    names = {item.name.partition("_")[0] for item in items if isinstance(item, Assigned)}
+    return {name for name in names if len(name) == 1 or name[0] == "\\"}  # longer ones are labels
 
 
 def _in_order(a: Sequence[Shape], b: Sequence[Shape], equal: Equal) -> bool | None:

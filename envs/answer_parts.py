@@ -8,7 +8,7 @@ BRACKET = re.compile(r"\\[{}]|\\[lr]angle|[(){}\[\]]")
 _OPENING = ("(", "[", "{", "\\{", "\\langle")
 _JOIN = re.compile(r"\s+(?:or|and)\s+|\s*[,;]\s*(?:or|and)\s+")
 _NAME = re.compile(
-    r"([A-Za-z]|\\[A-Za-z]+)(?:_\{?\w+\}?)?'?(?:\s*\(\s*[A-Za-z](?:\s*,\s*[A-Za-z])*\s*\))?"
+    r"([A-Za-z]|\\[A-Za-z]+)(?:_\{?\w+\}?)?'?(?:\s*\(\s*(?:[A-Za-z]|-?\d+)(?:\s*,\s*(?:[A-Za-z]|-?\d+))*\s*\))?"
 )
 
 

@@ -10,7 +10,7 @@ from taskgym.envs.answer_read_lists import bare
 from taskgym.envs.answer_shapes import Assigned, Equation, Inner, Shape
 from taskgym.envs.answer_trees import NotMathsError, names
 
-_LABEL = re.compile(r"(?:the )?[A-Za-z][A-Za-z ]{2,40}")
+_LABEL = re.compile(r"(?:the )?[A-Za-z][A-Za-z ]{2,40}|\|?[A-Z]{2}\|?")  # and a segment AB
 _MEMBER = re.compile(r"([A-Za-z]|\\[A-Za-z]+)\s*\\in(?![a-z])\s*(.*)")
 
 

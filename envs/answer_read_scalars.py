@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from itertools import pairwise
 
 from taskgym.envs.answer_expressions import parse
 from taskgym.envs.answer_numerals import in_base, repeating
@@ -16,6 +17,8 @@ _REPEATING = re.compile(
     r"([+-]?)(\d*\.\d*?)(?:\((\d+)\)|(\d)\4+\s*\.\.\.|(\d{2,}?)\5+\d{0,2}\s*\.\.\.)"
 )
 _MIXED = re.compile(r"(-?)(\d+) and (\d+/\d+)")
+_MEASURE = re.compile(r"\d+(?:\.\d+)? ?[A-Za-z]+")
+_COMPOUND = re.compile(rf"{_MEASURE.pattern}(?:(?:,? and |,? ){_MEASURE.pattern}){{1,3}}")
 _BASED = re.compile(
     r"\(?([0-9A-Za-z]+)\)?\s*(?:_\s*\{?\s*(\w+)\s*\}?|\(?\s*(?:in )?base[ -](\w+)\s*\)?)"
 )
@@ -60,13 +63,28 @@ def _grouped(text: str, inner: Inner) -> list[Shape]:
         return []
     value = Fraction(re.sub("[, '_]", "", found[2]) + (found[4] or ""))
     whole = Scalar(number(_signed(found[1], value)), unit, percent)
-    if found[3] == "," and body == text and not found[4]:  # 1,234 may be a list of two
+    listed = found[3] == "," and body == text and not found[4] and ",0" not in body
+    if listed:  # 1,234 may be a list of two, which nobody writes 1,034
         return [whole, Several("bare", tuple(inner(item)[0] for item in body.split(",")))]
     return [whole]
 
 
 def _signed(sign: str, value: Fraction) -> Fraction:
     return -value if sign == "-" else value
+
+
+def compound(text: str, _: Inner) -> list[Shape]:
+    """``2 hours 30 minutes``, ``5 feet 3 inches``: one quantity, counted in its last unit."""
+    if len(text) > 60 or not _COMPOUND.fullmatch(text):
+        return []
+    parts = [scalar(part) for part in _MEASURE.findall(text)]
+    units = [part.unit for part in parts if part.unit is not None]
+    factors = [unit.factor for unit in units]
+    falling = all(a > b for a, b in pairwise(factors))
+    if len(units) < len(parts) or len({unit.dimension for unit in units}) > 1 or not falling:
+        return []
+    total = sum(part.tree[1] * factor for part, factor in zip(parts, factors, strict=True))
+    return [Scalar(number(total / factors[-1]), units[-1])]
 
 
 def mixed(text: str, _: Inner) -> list[Shape]:

@@ -16,7 +16,7 @@ from taskgym.envs.answer_numerals import literal
 from taskgym.envs.answer_read_brackets import bracketed
 from taskgym.envs.answer_read_equations import equated, member
 from taskgym.envs.answer_read_lists import joined, listed, matrix
-from taskgym.envs.answer_read_scalars import based, mixed, numeral, scalar, worded
+from taskgym.envs.answer_read_scalars import based, compound, mixed, numeral, scalar, worded
 from taskgym.envs.answer_shapes import LINE, Choice, Inner, Scalar, Several, Shape, Words
 from taskgym.envs.answer_trees import NotMathsError, number
 
@@ -34,6 +34,9 @@ _QUOTES = re.compile(r"['\"]|^\((?=[^()]*\)$)|\)$")
 _IDLE_BLANK = re.compile(r"(?<!\w) | (?!\w)")
 _LETTERS = re.compile(r"\s*[^\W\d_]+(?:[\s,-]+[^\W\d_]+)*\s*")
 _FIGURES = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_CAPITALS = re.compile(r"[A-Z]{2,3}")
+_REFUSED = re.compile(r"(?:is|was)(?:n't| not| wrong| incorrect| false)\b", re.IGNORECASE)
+_OTHER = re.compile(r"\([A-J]\)|^(?:or|and)\s+[A-J]\b")  # (A) or (B) chooses neither
 _DEPTH = 6
 
 
@@ -45,9 +48,16 @@ def read(text: str) -> tuple[Shape, ...]:
         return (*long, Words(text))
     with contextlib.suppress(NotMathsError):  # most texts are none of the special shapes
         readings.extend(_special(text))
-    with contextlib.suppress(NotMathsError):  # then only its words can speak for it
-        readings.extend(_mathematics(text))
+    if not _is_no_formula(text, readings):
+        with contextlib.suppress(NotMathsError):  # then only its words can speak for it
+            readings.extend(_mathematics(text))
     return (*readings, Words(_words(text)))
+
+
+def _is_no_formula(text: str, readings: list[Shape]) -> bool:
+    """A date is no difference, and HTH no product: in those the order counts."""
+    dated = any(isinstance(shape, calendar.Date) for shape in readings)
+    return dated or _CAPITALS.fullmatch(text) is not None
 
 
 def _words(text: str) -> str:
@@ -81,6 +91,8 @@ def _choice(text: str) -> list[Shape]:
     if found is None:
         return []
     letter, rest = found[1] or found[2] or found[3], found[4]
+    if _REFUSED.match(rest) or _OTHER.search(rest):
+        return []
     readings: list[Shape] = [Choice(letter.upper(), bool(found[1] or rest) or text != letter)]
     if len(rest) > 1:
         readings.append(Words(_words(rest)))
@@ -112,6 +124,6 @@ def _known_set(text: str, _: Inner) -> list[Shape]:
 
 
 _RULES = (
-    _known_set, numeral, matrix, member, regions.united, bracketed, mixed, regions.bounded, joined,
-    regions.related, equated, listed,
+    _known_set, numeral, compound, matrix, member, regions.united, bracketed, mixed,
+    regions.bounded, joined, regions.related, equated, listed,
 )  # fmt: skip

@@ -171,6 +171,8 @@ _HEDGE = re.compile(
     r"|almost|between|least|most|more|less|if|unless|unsure|guess|could|might|isn't|never)\b|\?|≈|\\approx",
     re.IGNORECASE,
 )
+# a bound or a left-out value is not the value: |x| < 2
+_RELATED = re.compile(r"<|>|[≤≥≠]|\\(?:leq?|geq?|neq?|lt|gt|leqslant|geqslant)(?![a-z])")
 
 
 def statements(text: str) -> list[str]:
@@ -184,7 +186,7 @@ def statements(text: str) -> list[str]:
     found = [sentence] if sentence != text else []
     if (connected := _CONNECTIVE.match(sentence)) is not None:
         found.append(sentence[connected.end() :])
-    if hedges(sentence):
+    if hedges(sentence) or _RELATED.search(sentence):
         return found
     if segments := _SEGMENT.findall(sentence):
         found.append("".join(segments[-1]))

@@ -14,7 +14,7 @@ FUNCTIONS = {
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "asin": "asin", "acos": "acos",
     "atan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "sin": "sin", "cos": "cos",
     "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "ln": "log", "log": "log", "lg": "lg",
-    "exp": "exp", "sqrt": "sqrt", "abs": "abs", "cbrt": "cbrt",
+    "cis": "cis", "exp": "exp", "sqrt": "sqrt", "abs": "abs", "cbrt": "cbrt",
 }  # fmt: skip
 _LETTERS = (
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi "
@@ -57,7 +57,7 @@ def _named(match: re.Match[str]) -> list[str]:
     if kind == "cmd":
         return _command(token[1:])
     if kind == "word":
-        return _word(token)
+        return ["\\deg"] if token == "deg" else _word(token)
     if kind == "blank":
         return [" "]
     return ["^" if token == "**" else token]

@@ -67,7 +67,7 @@ _KNOWN = {
     for name in names.split()
 }
 # A unit may follow its number directly; these letters alone are rather variables: `5m`, `2c`.
-_VARIABLES = {"m", "g", "s", "h", "l", "n", "j", "w", "v", "k", "c", "f", "in"}
+_VARIABLES = {"m", "g", "s", "h", "l", "n", "j", "w", "v", "k", "c", "f"}
 _POWER_WORDS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3}
 _NO_UNITS = (
     "or and not maybe perhaps possibly probably about approximately approx roughly around either "
@@ -75,7 +75,8 @@ _NO_UNITS = (
     "where when with for mod modulo but neither nor unknown any all no none sin cos tan cot sec "
     "csc percent per pct hundred thousand million billion trillion dozen half third quarter base "
     "ln log exp sqrt pi inf infty infinity oo theta alpha beta lambda sum difference factorial "
-    "union root"
+    "union root january february march april may june july august september october november "
+    "december"
 )
 _HEDGES = frozenset(_NO_UNITS.split())
 
@@ -98,12 +99,17 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
     found = _TAIL.search(text, max(0, len(text) - _LONGEST))
     if found is None or not any(mark in text[: found.start()] for mark in _NUMERALS):
         return text, None
+    if found["unit"].startswith("deg") and _TURNED.search(text[: found.start()]):
+        return text, None  # the angle has the degrees, its sine has not
     unit = _read(found)
     if found["unit"].lower() in _VARIABLES and _LETTER.search(text[: found.start()]):
         return text, None  # \\pi r^2 h has no hours in it
     return (text, None) if unit is None else (text[: found.start()].rstrip(), unit)
 
 
+_TURNED = re.compile(
+    r"(?<![a-z])(?:sin|cos|tan|cot|sec|csc|cis)\s*(?:\^\s*\{?\s*\d\s*\}?)?\s*(?:\d|\\frac)[^()]*$"
+)
 _LETTER = re.compile(r"(?<![A-Za-z\\])[A-DF-Za-df-z]")
 _NUMERALS = (*"0123456789", r"\pi", "pi", r"\sqrt")
 

@@ -164,6 +164,62 @@ def test_sets_ignore_order_and_tuples_do_not(items, random):
     assert equal(f"({gold})", f"({answer})") == (items == shuffled)
 
 
+small = st.integers(-9, 9)
+
+
+@few
+@given(st.tuples(small, small), st.tuples(small, small), st.sampled_from(["()", "[]", "(]", "[)"]))
+def test_a_pair_or_interval_equals_itself_only_even_when_it_falls(a, b, brackets):
+    gold, answer = (f"{brackets[0]}{x[0]}, {x[1]}{brackets[1]}" for x in (a, b))
+    assert equal(gold, answer) == (a == b)
+
+
+@few
+@given(small, small)
+def test_alternatives_of_one_unknown_are_no_pair(a, b):
+    assert not equal(f"({a}, {b})", f"x = {a} or x = {b}")
+    assert equal(f"\\{{{a}, {b}\\}}", f"x = {b} or x = {a}")
+
+
+@few
+@given(st.integers(2, 9), small)
+def test_an_equation_to_be_solved_states_no_value(factor, root):
+    answer = f"{factor}x = {factor * root}"
+    assert equal(f"x = {root}", answer)
+    assert not equal(str(root), answer)
+    assert not equal(str(factor * root), answer)
+    assert not equal(str(root**2), f"x^2 = {root**2}")
+
+
+@few
+@given(st.dates(), st.dates())
+def test_dates_are_no_differences(a, b):
+    assert equal(str(a), str(b)) == (a == b)
+    assert equal(f"{a:%B} {a.day}, {a.year:04}", str(a))
+
+
+@few
+@given(st.text("HT", min_size=2, max_size=5), st.randoms(use_true_random=False))
+def test_the_order_of_capitals_counts(word, random):
+    shuffled = "".join(random.sample(word, len(word)))
+    assert equal(word, shuffled) == (word == shuffled)
+
+
+@few
+@given(st.integers(1, 89))
+def test_degrees_within_a_function_are_an_angle(angle):
+    radians = f"\\cos\\frac{{{angle}\\pi}}{{180}}"
+    assert equal(radians, f"\\cos {angle}^\\circ")
+    assert not equal(radians, f"\\cos {angle}")
+
+
+@few
+@given(st.integers(1, 30), st.integers(0, 59))
+def test_two_units_make_one_quantity(hours, minutes):
+    assert equal(f"{60 * hours + minutes} minutes", f"{hours} hours and {minutes} minutes")
+    assert not equal(f"{hours} hours", f"{hours} hours {minutes + 1} minutes")
+
+
 @few
 @given(
     st.text("0123456789.,/-+%$ \\{}fractimesxe^", max_size=14),
@@ -251,6 +307,15 @@ def test_other_notations_are_equal(gold, answer):
         ("1 m", "1 cm"),
         ("\\sqrt{x^2}", "x"),
         ("B", "C) B"),
+        ("(A)", "(A) or (B)"),
+        ("2", "|x|<2"),
+        ("1,000", "1,00"),
+        ("2:30", "14:30"),
+        ("12:03", "4"),
+        ("5 May", "5"),
+        ("2024-03-15", "2006"),
+        ("\\{2,3\\}", "x=2, y=3"),
+        ("x=\\pm4", "2x=8"),
         ("3\\%", "3"),
     ],
 )

@@ -86,7 +86,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(smollm2: Path, tmp_path: Path) -> N
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=120)
-    assert process.returncode == 130 and "go on with: train_agent --resume runs/" in said
+    assert process.returncode == 130 and "Go on with: train_agent --resume runs/" in said
     (report,) = tmp_path.glob("runs/*/report.html")
     folder = RunFolder(report.parent)
     assert folder.checkpoint() is not None and folder.adapter.exists() and not folder.finished
