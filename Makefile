@@ -39,7 +39,7 @@ train: install ## train on Arithmetic-v0: no hub, no GPU, no key (ENV=... ARGS='
 	$(BIN)/train_agent --env $(ENV) $(ARGS)
 
 # Two processes of one thread each: tiny models learn in a third of the CPU time of two threads.
-test: $(INSTALLED) ## the fast suite (ARGS='-k name')
+test: install ## the fast suite (ARGS='-k name')
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 $(ARGS)
 
 slow: install ## the proofs that take minutes
