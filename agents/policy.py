@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -98,6 +99,32 @@ class Policy(Protocol):
 
     def load_adapter(self, path: Path | None, version: int) -> None:
         """Uses this adapter from now on. None: a policy that shares the learner's own weights."""
+
+
+class LockstepPolicy(ABC):
+    """A policy that collects requests and answers all of them in one batch."""
+
+    lockstep = True
+
+    def __init__(self) -> None:
+        self._requests: list[Request] = []
+        self._version = 0
+
+    def submit(self, request: Request) -> None:
+        """Takes a request."""
+        self._requests.append(request)
+
+    def poll(self) -> list[Completion]:
+        """Answers all requests, in the order they came."""
+        requests, self._requests = self._requests, []
+        return self._answer(requests) if requests else []
+
+    def load_adapter(self, path: Path | None, version: int) -> None:
+        """Keeps the version that completions carry; a policy with weights of its own loads them."""
+        self._version = version
+
+    @abstractmethod
+    def _answer(self, requests: list[Request]) -> list[Completion]: ...
 
 
 def _check(fine: bool, wanted: str, came: object) -> None:

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from taskgym.agents.policy import Completion, Request
+from taskgym.agents.policy import Completion, LockstepPolicy, Request
 from taskgym.envs import Action
 
 Script = Callable[[Request], str]
 
 
-class ScriptedPolicy:
+class ScriptedPolicy(LockstepPolicy):
     """Answers each request with what a script says; with a tokenizer, in tokens too."""
 
-    lockstep = True
-
     def __init__(self, script: Script, tokenizer: Any = None):
+        super().__init__()
         self._script = script
         self._tokenizer = tokenizer
-        self._requests: list[Request] = []
-        self._version = 0
 
-    def submit(self, request: Request) -> None:
-        """Takes a request."""
-        self._requests.append(request)
-
-    def poll(self) -> list[Completion]:
-        """Answers all requests."""
-        requests, self._requests = self._requests, []
+    def _answer(self, requests: list[Request]) -> list[Completion]:
         return [self._complete(request) for request in requests]
-
-    def load_adapter(self, path: Path | None, version: int) -> None:
-        """A script has no weights; only the version is kept."""
-        self._version = version
 
     def _complete(self, request: Request) -> Completion:
         text, ids = self._script(request), ()

@@ -7,35 +7,30 @@ from typing import Any
 
 from taskgym.agents.generate import Sample, generate
 from taskgym.agents.merged import merged_adapter
-from taskgym.agents.policy import Completion, Request
+from taskgym.agents.policy import Completion, LockstepPolicy, Request
 
 
-class TransformersPolicy:
+class TransformersPolicy(LockstepPolicy):
     """Generates in batches with the model it is given, its adapter merged meanwhile.
 
     The model may be training at the same time as long as `poll` and optimiser steps take turns:
     the adapter's latest weights are then the policy, and `load_adapter` only counts versions.
     """
 
-    lockstep = True
-
     def __init__(self, model: Any, tokenizer: Any, max_rows: int = 256):
+        super().__init__()
         self._model = model
         self._tokenizer = tokenizer
         self._max_rows = max_rows
         self._stop_ids = stop_ids(model, tokenizer)
-        self._requests: list[Request] = []
-        self._version = 0
 
-    def submit(self, request: Request) -> None:
-        """Takes a request."""
-        self._requests.append(request)
+    def load_adapter(self, path: Path | None, version: int) -> None:
+        """Loads the adapter's weights from a folder; None: the shared model has them already."""
+        if path is not None:
+            load_adapter_weights(self._model, path)
+        super().load_adapter(path, version)
 
-    def poll(self) -> list[Completion]:
-        """Answers all requests, in the order they came."""
-        requests, self._requests = self._requests, []
-        if not requests:
-            return []
+    def _answer(self, requests: list[Request]) -> list[Completion]:
         with merged_adapter(self._model):
             samples = generate(
                 self._model,
@@ -47,12 +42,6 @@ class TransformersPolicy:
                 max_rows=self._max_rows,
             )
         return [self._complete(r, s) for r, s in zip(requests, samples, strict=True)]
-
-    def load_adapter(self, path: Path | None, version: int) -> None:
-        """Loads the adapter's weights from a folder; None: the shared model has them already."""
-        if path is not None:
-            load_adapter_weights(self._model, path)
-        self._version = version
 
     def _complete(self, request: Request, sample: Sample) -> Completion:
         said = sample.ids[:-1] if sample.finish == "stop" else sample.ids

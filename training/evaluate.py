@@ -55,22 +55,19 @@ def evaluate(
     share, to be looked at before the rest.
     """
     began = time.perf_counter()
-    greedy = dataclasses.replace(sampling, temperature=0.0)
-    sampled_NK = _play(policy, plan, sampling, renderer, samples, tick)
-    greedy_N1 = _play(policy, plan, greedy, renderer, 1, tick)
+
+    def play(sampling: Sampling, samples: int) -> list[list[Trajectory]]:
+        rollout = Rollout(policy, plan.make_env, sampling, renderer)
+        rows = _play(rollout, plan.evaluation_starts(samples), tick)
+        return [rows[i : i + samples] for i in range(0, len(rows), samples)]
+
+    sampled_NK = play(sampling, samples)
+    greedy_N1 = play(dataclasses.replace(sampling, temperature=0.0), 1)
     return Evaluation(sampled_NK, [row[0] for row in greedy_N1], time.perf_counter() - began)
 
 
-def _play(
-    policy: Policy,
-    plan: TaskPlan,
-    sampling: Sampling,
-    renderer: Renderer | None,
-    samples: int,
-    tick: Tick,
-) -> list[list[Trajectory]]:
-    starts = plan.evaluation_starts(samples)
-    rollout = Rollout(policy, plan.make_env, sampling, renderer)
+def _play(rollout: Rollout, starts: Sequence[Start], tick: Tick) -> list[Trajectory]:
+    """The trajectories in the order of their starts."""
     by_start: dict[Start, Trajectory] = {}
     try:
         rollout.start(starts)
@@ -79,8 +76,7 @@ def _play(
             tick(1)
     finally:
         rollout.close()
-    rows = [by_start[start] for start in starts]
-    return [rows[i : i + samples] for i in range(0, len(rows), samples)]
+    return [by_start[start] for start in starts]
 
 
 def _scores(rows_NK: Sequence[Sequence[Trajectory]]) -> dict[str, Any]:

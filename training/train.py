@@ -39,11 +39,11 @@ def train(config: TrainConfig) -> RunFolder:
     plan.keep_short(Renderer(loaded.tokenizer), config.prompt_quantile)
     with folder.locked():
         folder.write_config(config)
-        _run(_Run(config, plan, folder, loaded))
+        _play_out(_Stages(config, plan, folder, loaded))
     return folder
 
 
-def _run(run: _Run) -> None:
+def _play_out(run: _Stages) -> None:
     """All stages, and a report whatever ends them."""
     folder = run.folder
     try:
@@ -94,7 +94,7 @@ def plan_tasks(config: TrainConfig) -> TaskPlan:
     return plan
 
 
-class _Run:
+class _Stages:
     """The stages of one run, each of which leaves its result in the folder and is not redone."""
 
     def __init__(self, config: TrainConfig, plan: TaskPlan, folder: RunFolder, loaded: Loaded):
