@@ -56,3 +56,14 @@ class Renderer:
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+def stop_ids(tokenizer: Any, generation_config: Any) -> frozenset[int]:
+    """Every token that ends a turn: the tokenizer's EOS and those of the generation config.
+
+    Instruct models often end a turn with another token than the tokenizer's EOS and name it only
+    in their generation config.
+    """
+    configured = getattr(generation_config, "eos_token_id", None)
+    more = configured if isinstance(configured, list) else [configured]
+    return frozenset(i for i in [tokenizer.eos_token_id, *more] if i is not None)

@@ -12,12 +12,16 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 import yaml
-from taskgym.training.config import EvaluateConfig, TrainConfig
+from taskgym.training.config import EvaluateConfig, PolicyFlags, TrainConfig
 from taskgym.training.errors import ConfigError, RunError
 from taskgym.training.folder import RunFolder, newest_unfinished
 from taskgym.training.recipes import find_recipe
 
 C = TypeVar("C")
+# What a resumed run may change: how long, where to, and where its completions are computed.
+_MAY_CHANGE = {"steps", "save_every", "trackers", "output", "dry_run"} | {
+    field.name for field in dataclasses.fields(PolicyFlags)
+}
 
 
 def parse_train_config(argv: Sequence[str]) -> TrainConfig:
@@ -127,7 +131,7 @@ def _check_resumable(before: TrainConfig, now: TrainConfig) -> None:
     """A resumed run is the same experiment: only how long and where may change."""
     for name in (field.name for field in dataclasses.fields(before)):
         same = getattr(before, name) == getattr(now, name)
-        if not same and name not in ("steps", "save_every", "trackers", "output", "dry_run"):
+        if not same and name not in _MAY_CHANGE:
             raise ConfigError(
                 f"{name} cannot change in a resumed run: it was {getattr(before, name)!r}, "
                 f"got {getattr(now, name)!r}; start a new run for that"

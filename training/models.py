@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from taskgym.agents.adapter import Adapter
+from taskgym.agents.chat import stop_ids
 from taskgym.training.config import LoraConfig, TrainConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.errors import ModelError
@@ -15,6 +18,25 @@ from taskgym.training.errors import ModelError
 logger = logging.getLogger(__name__)
 
 _MAX_LENGTH = 32_768  # tokens of a prompt and its completions that Unsloth makes room for at most
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a policy apart from the learner must know of the base model.
+
+    Attributes:
+        name: Hub id or folder, from which vLLM loads it.
+        dtype: Of the learner's weights, such as `bfloat16`.
+        tokenizer: The learner's.
+        stop_ids: Every token that ends a turn.
+        rank: The largest rank of the adapters that will come.
+    """
+
+    name: str
+    dtype: str
+    tokenizer: Any
+    stop_ids: Collection[int]
+    rank: int
 
 
 @dataclass(frozen=True)
@@ -32,6 +54,12 @@ class Loaded:
     tokenizer: Any
     name: str
     why: str
+
+    def base(self, rank: int) -> Base:
+        """What a policy apart must know of it, for adapters up to this rank."""
+        ends = stop_ids(self.tokenizer, self.model.generation_config)
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        return Base(self.name, dtype, self.tokenizer, ends, rank)
 
 
 def load_model(config: TrainConfig) -> Loaded:
@@ -67,6 +95,37 @@ def load_for_sampling(name: str, adapter: str, load_in_4bit: bool) -> tuple[Any,
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(f"{adapter} holds no adapter for {name}: {error}") from error
     return model.eval(), tokenizer
+
+
+def sampling_base(name: str, adapter: str) -> Base:
+    """What a policy apart must know of a base model that nothing here will train.
+
+    Raises:
+        ModelError: There is no such model, or no such adapter.
+    """
+    from transformers import GenerationConfig
+
+    name = _find(name) if name else _default_model()
+    tokenizer = read_tokenizer(name)
+    try:
+        generation = GenerationConfig.from_pretrained(name)
+    except (OSError, ValueError):
+        generation = None  # many base models have none
+    rank = read_adapter(adapter).rank if adapter else 1
+    dtype = "bfloat16" if has_cuda() else "float32"
+    return Base(name, dtype, tokenizer, stop_ids(tokenizer, generation), rank)
+
+
+def read_adapter(folder: str) -> Adapter:
+    """A saved adapter.
+
+    Raises:
+        ModelError: The folder holds none.
+    """
+    try:
+        return Adapter.read(Path(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder} holds no adapter: {error}") from error
 
 
 def choose_loader(asked: str, cuda: bool, unsloth: bool) -> tuple[str, str]:
