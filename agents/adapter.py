@@ -57,7 +57,8 @@ class Adapter:
     @property
     def rank(self) -> int:
         """r, the largest of all layers: a sampler must make room for it."""
-        return max(int(self.config["r"]), *self.config.get("rank_pattern", {}).values(), 0)
+        ranks: list[int] = [self.config["r"], *self.config.get("rank_pattern", {}).values()]
+        return max(ranks)
 
 
 def _jsonable(value: Any) -> Any:

@@ -100,8 +100,7 @@ def load_from_memory(engine: Any, adapter: Adapter, request: Any) -> None:
 
 def _reader(usual: type[Any], adapter: Adapter) -> type[Any]:
     """The engine's class of adapters, reading from memory where it would read a file."""
-    tensors = dict(adapter.tensors)
-    device = str(next(iter(tensors.values())).device)
+    device = str(next(iter(adapter.tensors.values())).device)
 
     class FromMemory(usual):  # type: ignore[misc]
         @classmethod
@@ -110,6 +109,8 @@ def _reader(usual: type[Any], adapter: Adapter) -> type[Any]:
         ) -> Any:
             named = ("lora_model_id", "dtype", "model_vocab_size", "weights_mapper")
             kept = {name: options[name] for name in (*named, "skip_prefixes") if name in options}
+            # Copies, since vLLM multiplies the B matrices by alpha / r in place.
+            tensors = {name: tensor.clone() for name, tensor in adapter.tensors.items()}
             return usual.from_lora_tensors(
                 tensors=tensors, peft_helper=peft_helper, device=device, **kept
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Collection, Sequence
 from itertools import count
@@ -13,7 +12,8 @@ from taskgym.agents.adapter import Adapter
 from taskgym.agents.policy import Completion, Finish, Request
 from taskgym.agents.vllm_engine import load_from_memory
 
-logger = logging.getLogger(__name__)
+# Ids and names of adapters, never used twice in a process: vLLM keeps what it has computed by them.
+_NUMBERS = count(1)
 
 
 class VllmPolicy:
@@ -37,7 +37,6 @@ class VllmPolicy:
         self._max_len: int = engine.model_config.max_model_len
         self._in_memory = hasattr(engine, "model_executor")
         self._files = tempfile.TemporaryDirectory(prefix="taskgym-adapters-")
-        self._numbers = count(1)  # vLLM's ids of adapters, never used twice
         self._lora: Any = None
         self._version = 0
         self._done: list[Completion] = []
@@ -135,7 +134,7 @@ class VllmPolicy:
     def _brought(self, adapter: Adapter, version: int) -> Any:
         from vllm.lora.request import LoRARequest
 
-        number = next(self._numbers)
+        number = next(_NUMBERS)
         folder = Path(self._files.name) / f"v{version}"
         lora = LoRARequest(f"taskgym-v{version}-{number}", number, str(folder))
         if self._in_memory:
