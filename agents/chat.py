@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskgym.envs import Messages
+
+if TYPE_CHECKING:
+    from taskgym.agents.vision import Seen
 
 # For tokenizers without a template, such as base models': the text as it is, EOS after each answer.
 PLAIN_TEMPLATE = (
@@ -30,6 +33,10 @@ class Renderer:
     def opening(self, messages: Messages) -> tuple[int, ...]:
         """The ids of an episode's first prompt, up to where the policy begins to speak."""
         return self._text_ids(self._render(messages))
+
+    def seen(self, messages: Messages) -> Seen | None:
+        """The pictures of an episode's first prompt; a text model is shown none."""
+        return None
 
     def continuation(self, messages: Messages, said: tuple[int, ...]) -> tuple[int, ...]:
         """The ids that follow a completion: the end of its turn, the new messages, the next cue.

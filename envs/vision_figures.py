@@ -1,4 +1,4 @@
-"""Vision-MathVision-v0 and Vision-Geometry3K-v0: mathematical figures, one class and a column map."""
+"""Vision-MathVision-v0, Vision-Geometry3K-v0: mathematical figures, one class, a column map."""
 
 from __future__ import annotations
 
