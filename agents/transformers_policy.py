@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from taskgym.agents.chat import stop_ids
+from taskgym.agents.chat import Renderer, stop_ids
 from taskgym.agents.generate import Look, Sample, generate
 from taskgym.agents.merged import merged_adapter
 from taskgym.agents.policy import Completion, LockstepPolicy, Request
@@ -21,19 +21,15 @@ class TransformersPolicy(LockstepPolicy):
     """
 
     def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        max_rows: int = 256,
-        renderer: VisionRenderer | None = None,
+        self, model: Any, tokenizer: Any, renderer: Renderer | None = None, max_rows: int = 256
     ):
         """Nothing is computed yet.
 
         Args:
             model: With or without a peft adapter.
             tokenizer: Turns what was sampled into text.
+            renderer: What rendered the requests; one for pictures also shows them to the model.
             max_rows: Rows that decode together.
-            renderer: What shows pictures to a vision-language model.
         """
         super().__init__()
         self._model = model
@@ -67,7 +63,7 @@ class TransformersPolicy(LockstepPolicy):
         return [self._complete(r, s) for r, s in zip(requests, samples, strict=True)]
 
     def _look(self, seen: Sequence[Seen], ids_PT: Any, mask_PT: Any) -> dict[str, Any]:
-        if self._renderer is None:
+        if not isinstance(self._renderer, VisionRenderer):
             raise SightError("this policy was given pictures and no processor to show them with")
         made = self._renderer.model_inputs(seen, ids_PT, mask_PT)
         device, dtype = self._model.device, self._model.dtype
