@@ -157,12 +157,13 @@ def _decode(
     """Fill in the rows' tokens, one forward pass per token, until all are done."""
     import torch
 
+    never = list(rows[0].seen.unsayable) if rows[0].seen else []
     noise_BT = _noise(rows, sampling)
     logits_BV, cache, mask_BT, ahead_B1 = _prefill(model, rows, look)
     device = logits_BV.device
     step = 0
     while True:
-        ids_B, logprobs_B = _choose(logits_BV, noise_BT[:, step].to(device), sampling)
+        ids_B, logprobs_B = _choose(logits_BV, noise_BT[:, step].to(device), sampling, never)
         step += 1
         for row, token, logprob in zip(rows, ids_B.tolist(), logprobs_B.tolist(), strict=True):
             row.append(token, logprob, stop_ids)
@@ -242,17 +243,21 @@ def _prefill(
 
 
 def _choose(
-    logits_BV: "Tensor", noise_B: "Tensor", sampling: Sampling
+    logits_BV: "Tensor", noise_B: "Tensor", sampling: Sampling, never: list[int]
 ) -> tuple["Tensor", "Tensor"]:
-    """Choose one token a row: ids and their log-probabilities, both (B,)."""
+    """Choose one token a row, none of `never`: ids and their log-probabilities, both (B,)."""
     scaled_BV = logits_BV.float()
     if sampling.temperature not in (0, 1):
         scaled_BV = scaled_BV / sampling.temperature
     probs_BV = scaled_BV.softmax(-1)
+    allowed_BV = probs_BV
+    if never:
+        allowed_BV = probs_BV.clone()
+        allowed_BV[:, never] = 0
     if sampling.temperature == 0:
-        ids_B = probs_BV.argmax(-1)
+        ids_B = allowed_BV.argmax(-1)
     else:
-        ids_B = _draw(_truncate(probs_BV, sampling), noise_B)
+        ids_B = _draw(_truncate(allowed_BV, sampling), noise_B)
     return ids_B, probs_BV.gather(1, ids_B[:, None])[:, 0].log()
 
 

@@ -184,7 +184,8 @@ class ServerPolicy(ConcurrentPolicy):
     ) -> Completion:
         """Only the chat endpoint takes pictures; that it read the same tokens is checked."""
         messages = with_urls(request.episode.trajectory.messages, seen.images)
-        stops = {"stop_token_ids": self._stop_ids}
+        never = {str(i): -100.0 for i in seen.unsayable}
+        stops = {"stop_token_ids": self._stop_ids, "logit_bias": never}
         body = {"messages": messages, **_PLAIN, **drawn, **_EXACT_CHAT, **stops}
         answer = self._answer("/v1/chat/completions", body, served)
         check_same_prompt(request.prompt_ids, answer["prompt_token_ids"], self._client.url)

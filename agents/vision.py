@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from taskgym.agents.chat import Renderer
@@ -29,6 +29,7 @@ class Seen:
         short_ids: Its tokens, likewise; samplers such as vLLM widen the placeholders themselves.
         opening: How many tokens the prompt has once placeholders are as wide as the model wants.
         images: `PIL.Image`s of mode RGB, fitted to the model's processor.
+        unsayable: Tokens that stand for pictures: one that is sampled would have none.
         digest: Of text and pixels; equal prompts are equal by it.
     """
 
@@ -36,6 +37,7 @@ class Seen:
     short_ids: tuple[int, ...] = field(compare=False)
     opening: int = field(compare=False)
     images: tuple[Any, ...] = field(compare=False, repr=False)
+    unsayable: tuple[int, ...] = field(compare=False)
     digest: str
 
     def short(self, prompt_ids: Sequence[int]) -> list[int]:
@@ -54,6 +56,7 @@ class VisionRenderer(Renderer):
         super().__init__(processor.tokenizer)
         self.processor = processor
         self.template = getattr(processor, "chat_template", None) or self.template
+        self._unsayable = _picture_ids(processor)
         self._openings: OrderedDict[str, tuple[tuple[int, ...], Seen]] = OrderedDict()
 
     def opening(self, messages: Messages) -> tuple[int, ...]:
@@ -118,10 +121,9 @@ class VisionRenderer(Renderer):
             digest.update(image_hash(image).encode())
         key = digest.hexdigest()
         if key not in self._openings:
-            short = Seen(text, self._encode(text), 0, images, key)
+            short = Seen(text, self._encode(text), 0, images, self._unsayable, key)
             ids = self._widened(short)
-            whole = Seen(text, short.short_ids, len(ids), images, key)
-            self._openings[key] = ids, whole
+            self._openings[key] = ids, replace(short, opening=len(ids))
             while len(self._openings) > _KEPT:
                 self._openings.pop(next(iter(self._openings)), None)  # threads share this
         return self._openings.get(key) or self._open(messages, pictures)
@@ -189,6 +191,15 @@ def _with_urls(content: Any, shown: Iterator[Any]) -> Any:
 
 def _pictures(messages: Messages) -> list[Any]:
     return [p["image"] for m in messages for p in _parts(m) if p["type"] == "image"]
+
+
+def _picture_ids(processor: Any) -> tuple[int, ...]:
+    """The tokens that a processor puts where a picture or a film is."""
+    names = ("image_token_ids", "video_token_ids", "image_token_id", "video_token_id")
+    found = [getattr(processor, name, None) for name in names]
+    found.append(getattr(processor.tokenizer, "image_token_id", None))
+    ids = [i for value in found for i in (value if isinstance(value, list) else [value])]
+    return tuple(sorted({i for i in ids if isinstance(i, int)}))
 
 
 def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:

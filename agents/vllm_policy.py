@@ -125,6 +125,7 @@ class VllmPolicy:
             max_tokens=min(sampling.max_tokens, room),
             seed=request.seed,
             stop_token_ids=self._stop_ids,
+            logit_bias=_never(request.seen),
             logprobs=0,  # the sampled token's own
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -154,3 +155,8 @@ class VllmPolicy:
             adapter.write(folder)
             self._engine.add_lora(lora)
         return lora
+
+
+def _never(seen: Seen | None) -> dict[int, float] | None:
+    """A bias against tokens that stand for pictures; -100 is as far as vLLM goes."""
+    return dict.fromkeys(seen.unsayable, -100.0) if seen is not None else None
