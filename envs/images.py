@@ -96,7 +96,8 @@ def _opened(source: Any, where: str, folder: Path | None) -> Any:
     if isinstance(source, list | tuple) and source:
         source = source[0]
     if isinstance(source, Mapping):
-        source = source.get("bytes") or source.get("path")
+        held = source.get("bytes")
+        source = held if held is not None else source.get("path")
     if isinstance(source, Image.Image):
         return source
     if isinstance(source, str | Path) and str(source):

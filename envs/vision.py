@@ -71,8 +71,8 @@ class VisionEnv(MathEnv):
         self.kinds, self.max_pixels = kinds, max_pixels
 
     def load_tasks(self) -> Tasks:
-        """The rows as tasks; those that differ in their picture are different tasks."""
-        return self._to_tasks(self._hashed(self.load(), self.data))
+        """The rows as tasks."""
+        return self.as_tasks(self.checked(self.load(), self.data))
 
     def prompt(self, task: Task) -> Messages:
         """The picture, then the question with its choices and how to answer."""
@@ -107,8 +107,12 @@ class VisionEnv(MathEnv):
             "image_hash": self.task.row["image_hash"],
         }
 
-    def _hashed(self, rows: Sequence[Row], data: Data | None) -> list[dict[str, Any]]:
-        """Rows of one source under canonical names, with the hashes of their pictures."""
+    def checked(self, rows: Sequence[Row], data: Data | None) -> list[dict[str, Any]]:
+        """Rows of one source under canonical names, with the hashes of their pictures.
+
+        Raises:
+            DataError: A column is missing, or a picture cannot be shown; it names the row.
+        """
         folder = _folder(data)
         columns = dict(self.columns or {})
         named = [
@@ -120,7 +124,8 @@ class VisionEnv(MathEnv):
             raise DataError(f"{self} has no rows of kind {self.kinds!r} among {len(named)}")
         return with_hashes(wanted, self.show, str(self))
 
-    def _to_tasks(self, rows: Sequence[Row]) -> Tasks:
+    def as_tasks(self, rows: Sequence[Row]) -> Tasks:
+        """Checked rows as tasks; those that differ in their picture are different tasks."""
         return to_tasks(rows, str(self), numeric=self.numeric, beside="image_hash")
 
     @staticmethod

@@ -8,14 +8,14 @@ from typing import Any
 
 from taskgym.envs.dataset import Data
 from taskgym.envs.errors import DataError
-from taskgym.envs.rows import Tasks
+from taskgym.envs.rows import Row, Tasks
 from taskgym.envs.rubric import Task
-from taskgym.envs.shapes import SCENES, drawings
 from taskgym.envs.sources import load_rows
 from taskgym.envs.vision import VisionEnv
-from taskgym.envs.vision_easyvqa import easyvqa_rows
+from taskgym.envs.vision_easyvqa import VisionEasyVqa, easyvqa_rows
 from taskgym.envs.vision_figures import VisionGeometry3K
 from taskgym.envs.vision_rows import without_seen
+from taskgym.envs.vision_shapes import VisionShapes
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class VisionMathVista(VisionEnv):
             return int(task.task_id[0], 16) < HELD_OUT
         return "trains" not in task.row
 
-    def _sources(self) -> list[Callable[[], Sequence[Task]]]:
+    def _sources(self) -> list[Callable[[], Sequence[Row]]]:
         wanted = [
             (self.geometry3k is not False, self._geometry3k),
             (self.easyvqa > 0, self._easyvqa),
@@ -90,28 +90,26 @@ class VisionMathVista(VisionEnv):
         ]
         return [source for asked, source in wanted if asked]
 
-    def _training(self, source: Callable[[], Sequence[Task]]) -> Sequence[Task]:
+    def _training(self, source: Callable[[], Sequence[Row]]) -> Sequence[Task]:
         """The tasks of one source; one that cannot be had is left out with a warning."""
         try:
-            return source()
+            rows = source()
         except DataError as error:
             logger.warning("%s trains without one of its sources: %s", self, error)
             return []
+        return list(self.as_tasks([{**row, "trains": True} for row in rows]))
 
-    def _geometry3k(self) -> Sequence[Task]:
-        data = None if self.geometry3k is True else self.geometry3k
-        other = VisionGeometry3K(data=data, max_pixels=self.max_pixels)
-        rows = load_rows(other.hub_id if data is None else data, split="train")
-        return self._marked(other._hashed(rows, data))
+    def _geometry3k(self) -> Sequence[Row]:
+        data = VisionGeometry3K.hub_id if self.geometry3k is True else self.geometry3k
+        assert not isinstance(data, bool)
+        env = VisionGeometry3K(max_pixels=self.max_pixels)
+        return env.checked(load_rows(data, split="train"), data)
 
-    def _easyvqa(self) -> Sequence[Task]:
+    def _easyvqa(self) -> Sequence[Row]:
         rows = easyvqa_rows(("train",))
         step = max(1, len(rows) // self.easyvqa)  # spread over the pictures
-        return self._marked(self._hashed(rows[::step][: self.easyvqa], None))
+        return VisionEasyVqa().checked(rows[::step][: self.easyvqa], None)
 
-    def _drawings(self) -> Sequence[Task]:
-        rows = drawings(tuple(SCENES), SHAPES_DIFFICULTY, self.shapes)
-        return self._marked(self._hashed(rows, None))
-
-    def _marked(self, rows: Sequence[dict[str, Any]]) -> Sequence[Task]:
-        return list(self._to_tasks([{**row, "trains": True} for row in rows]))
+    def _drawings(self) -> Sequence[Row]:
+        env = VisionShapes(difficulty=SHAPES_DIFFICULTY, size=self.shapes)
+        return env.checked(env.load(), None)

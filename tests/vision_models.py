@@ -3,10 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-WORDS = (
-    "<pad> <eos> <bos> <unk> <start_of_image> <end_of_image> <image_soft_token> <image> "
-    "<REASONING> </REASONING> <SOLUTION> </SOLUTION>"
-).split()
+WORDS = [
+    "<pad>",
+    "<eos>",
+    "<bos>",
+    "<unk>",
+    "<start_of_image>",
+    "<end_of_image>",
+    "<image_soft_token>",
+    "<image>",
+]
 TEMPLATE = (
     "{% for m in messages %}<bos>{{ m['role'] }} : {% for p in m['content'] %}"
     "{% if p['type'] == 'image' %}IMAGE{% else %}{{ p['text'] }}{% endif %}{% endfor %}"
@@ -17,7 +23,7 @@ TEMPLATE = (
 
 def tokenizer(texts: list[str], image: str) -> Any:
     """Byte-level pairs learned from a few texts, with the special tokens of the models below."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     raw = Tokenizer(models.BPE(unk_token="<unk>"))
@@ -28,7 +34,6 @@ def tokenizer(texts: list[str], image: str) -> Any:
         texts,
         trainers.BpeTrainer(vocab_size=600, special_tokens=WORDS, initial_alphabet=alphabet),
     )
-    raw.add_special_tokens([AddedToken(word, special=True) for word in WORDS[:8]])
     made = PreTrainedTokenizerFast(
         tokenizer_object=raw,
         pad_token="<pad>",
@@ -60,9 +65,7 @@ def gemma3(folder: Path, texts: list[str]) -> Path:
 
     words = tokenizer(texts, "<image_soft_token>")
     looks = Gemma3ImageProcessorPil(size={"height": 32, "width": 32})
-    processor = Gemma3Processor(
-        looks, words, chat_template=words.chat_template, image_seq_length=4
-    )
+    processor = Gemma3Processor(looks, words, chat_template=words.chat_template, image_seq_length=4)
     ids = {name: words.convert_tokens_to_ids(name) for name in WORDS}
     config = Gemma3Config(
         text_config={**_text(words), "sliding_window": 64, "query_pre_attn_scalar": 16},

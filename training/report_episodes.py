@@ -7,7 +7,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from taskgym.training.metrics import Json
-from taskgym.training.report_html import Html, fold, join, number, section, tag, text
+from taskgym.training.report_html import (
+    Html,
+    fold,
+    join,
+    number,
+    section,
+    tag,
+    text,
+    thumbnail,
+)
 
 _STEPS = 3  # how many steps count as the first, and as the last
 _MAX_TEXT = 20_000  # characters shown of one message: the page stays small whatever a model wrote
@@ -83,13 +92,28 @@ def _brief(value: Any) -> str:
 def _message(message: Json) -> Html:
     role = str(message["role"])
     css = "assistant" if role == "assistant" else ""
-    return join(tag("div", text(role), css="role"), tag("pre", text(_content(message)), css=css))
+    said = tag("pre", text(_content(message)), css=css)
+    shown = [thumbnail(part["png"], _about(part)) for part in _parts(message) if "png" in part]
+    said = tag("div", tag("div", *shown), said, css="beside") if shown else said
+    return join(tag("div", text(role), css="role"), said)
+
+
+def _parts(message: Json) -> list[Json]:
+    content = message["content"]
+    return content if isinstance(content, list) else []
+
+
+def _about(part: Json) -> str:
+    return f"image {part.get('hash', '')}"
 
 
 def _content(message: Json) -> str:
     content = message["content"]
     if not isinstance(content, str):
-        content = "\n".join(part.get("text") or f"[{part['type']}]" for part in content or [])
+        content = "\n".join(
+            part.get("text") or f"[{_about(part) if part['type'] == 'image' else part['type']}]"
+            for part in content or []
+        )
     left_out = len(content) - _MAX_TEXT
     if left_out <= 0:
         return str(content)
