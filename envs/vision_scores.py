@@ -30,8 +30,12 @@ def formatting_reward_func(completion: str, task: Task) -> float:
 
     Text outside the blocks and tags that stand twice cost the point of the block they are at.
     """
-    reading = read(own_words(completion), TAGS)
-    reasoned = reading.counts[0] == 1 and not reading.lead.strip() and _says(reading.working)
+    said = own_words(completion)
+    reading = read(said, TAGS)
+    working = reading.working
+    if working is None and reading.counts == (1, 1, 0, 0):  # no solution yet
+        working = said.partition(TAGS.open)[2].partition(TAGS.close)[0]
+    reasoned = reading.counts[0] == 1 and not reading.lead.strip() and _says(working)
     solved = _says(reading.answer) and not reading.gap.strip() and reading.ends
     return float(reasoned) + float(solved)
 
