@@ -259,6 +259,9 @@ def make_model(tokenizer: Any, seed: int) -> Any:
     )
     torch.manual_seed(seed)
     model = Gemma3ForConditionalGeneration(config)
+    # Gemma 3 starts this at zero, for weights that will be loaded: nothing would be seen at first.
+    projection = model.model.multi_modal_projector.mm_input_projection_weight
+    torch.nn.init.normal_(projection, std=projection.shape[0] ** -0.5)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million weights")
     return model

@@ -12,7 +12,21 @@ WORDS = [
     "<end_of_image>",
     "<image_soft_token>",
     "<image>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<fake_token_around_image>",
+    "<global-img>",
+    "<end_of_utterance>",
+    "<video>",
+    *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)),
 ]
+PLACEHOLDERS = {
+    "<image_soft_token>": "<start_of_image>",
+    "<image>": "<image>",
+    "<|image_pad|>": "<|vision_start|><|image_pad|><|vision_end|>",
+}
 TEMPLATE = (
     "{% for m in messages %}<bos>{{ m['role'] }} : {% for p in m['content'] %}"
     "{% if p['type'] == 'image' %}IMAGE{% else %}{{ p['text'] }}{% endif %}{% endfor %}"
@@ -47,9 +61,7 @@ def tokenizer(texts: list[str], image: str) -> Any:
             "image_token": image,
         },
     )
-    made.chat_template = TEMPLATE.replace(
-        "IMAGE", "<start_of_image>" if image == "<image_soft_token>" else "<image>"
-    )
+    made.chat_template = TEMPLATE.replace("IMAGE", PLACEHOLDERS[image])
     return made
 
 
@@ -142,7 +154,132 @@ def llava_next(folder: Path, texts: list[str]) -> Path:
     return _saved(LlavaNextForConditionalGeneration, config, processor, folder, torch)
 
 
+def qwen2_5_vl(folder: Path, texts: list[str]) -> Path:
+    """Qwen2.5-VL: patches in any number, positions in three dimensions."""
+    import torch
+    from transformers import (
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLProcessor,
+    )
+
+    words = tokenizer(texts, "<|image_pad|>")
+    looks = {"patch_size": 14, "window_size": 112, "fullatt_block_indexes": [1]}
+    config = Qwen2_5_VLConfig(**_qwen(words, looks))
+    processor = _qwen_processor(Qwen2_5_VLProcessor, words, 14)
+    return _saved(Qwen2_5_VLForConditionalGeneration, config, processor, folder, torch)
+
+
+def qwen3_vl(folder: Path, texts: list[str]) -> Path:
+    """Qwen3-VL: the same with features of several depths."""
+    import torch
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
+
+    words = tokenizer(texts, "<|image_pad|>")
+    looks = {
+        "patch_size": 16,
+        "num_position_embeddings": 64,
+        "deepstack_visual_indexes": [0],
+    }
+    config = Qwen3VLConfig(**_qwen(words, looks))
+    processor = _qwen_processor(Qwen3VLProcessor, words, 16)
+    return _saved(Qwen3VLForConditionalGeneration, config, processor, folder, torch)
+
+
+def idefics3(folder: Path, texts: list[str]) -> Path:
+    """Idefics3: tiles and the whole, padded to as many as the batch's largest has."""
+    import torch
+    from transformers import (
+        Idefics3Config,
+        Idefics3ForConditionalGeneration,
+        Idefics3ImageProcessor,
+        Idefics3Processor,
+    )
+
+    words = tokenizer(texts, "<image>")
+    looks = Idefics3ImageProcessor(**_TILES)
+    processor = Idefics3Processor(looks, words, image_seq_len=4, chat_template=words.chat_template)
+    config = Idefics3Config(**_tiled(words))
+    return _saved(Idefics3ForConditionalGeneration, config, processor, folder, torch)
+
+
+def smolvlm(folder: Path, texts: list[str]) -> Path:
+    """SmolVLM: Idefics3's way with pictures."""
+    import torch
+    from transformers import (
+        SmolVLMConfig,
+        SmolVLMForConditionalGeneration,
+        SmolVLMImageProcessor,
+        SmolVLMProcessor,
+        SmolVLMVideoProcessor,
+    )
+
+    words = tokenizer(texts, "<image>")
+    looks = SmolVLMImageProcessor(**_TILES)
+    films = SmolVLMVideoProcessor(size={"longest_edge": 32}, max_image_size={"longest_edge": 32})
+    processor = SmolVLMProcessor(
+        looks, words, films, image_seq_len=4, chat_template=words.chat_template
+    )
+    config = SmolVLMConfig(**_tiled(words))
+    return _saved(SmolVLMForConditionalGeneration, config, processor, folder, torch)
+
+
+_TILES = {
+    "size": {"longest_edge": 64},
+    "max_image_size": {"longest_edge": 32},
+    "do_image_splitting": True,
+}
+
+
+def _tiled(words: Any) -> dict[str, Any]:
+    return {
+        "text_config": {**_text(words), "model_type": "llama"},
+        "vision_config": _vision(32, 8),
+        "image_token_id": words.convert_tokens_to_ids("<image>"),
+        "pad_token_id": words.pad_token_id,
+        "scale_factor": 2,
+    }
+
+
+def _qwen(words: Any, looks: dict[str, Any]) -> dict[str, Any]:
+    ids = words.convert_tokens_to_ids
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 3, 3]}
+    return {
+        "text_config": {**_text(words), "rope_parameters": rope},
+        "vision_config": {
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            **looks,
+        },
+        "image_token_id": ids("<|image_pad|>"),
+        "video_token_id": ids("<|video_pad|>"),
+        "vision_start_token_id": ids("<|vision_start|>"),
+        "vision_end_token_id": ids("<|vision_end|>"),
+    }
+
+
+def _qwen_processor(kind: Any, words: Any, patch: int) -> Any:
+    from transformers import Qwen2VLImageProcessor, Qwen2VLVideoProcessor, Qwen3VLVideoProcessor
+
+    films = Qwen3VLVideoProcessor if "Qwen3" in kind.__name__ else Qwen2VLVideoProcessor
+    side = 2 * patch
+    looks = Qwen2VLImageProcessor(
+        patch_size=patch, size={"shortest_edge": side * side, "longest_edge": 16 * side * side}
+    )
+    return kind(looks, words, films(patch_size=patch), chat_template=words.chat_template)
+
+
+# With processors that build on Pillow, and those that take torchvision.
 BUILDERS = {"gemma3": gemma3, "llava": llava, "llava_next": llava_next}
+WITH_TORCHVISION = {
+    "qwen2_5_vl": qwen2_5_vl,
+    "qwen3_vl": qwen3_vl,
+    "idefics3": idefics3,
+    "smolvlm": smolvlm,
+}
 
 
 def _text(words: Any) -> dict[str, Any]:
@@ -175,6 +312,10 @@ def _vision(side: int, patch: int) -> dict[str, Any]:
 def _saved(kind: Any, config: Any, processor: Any, folder: Path, torch: Any) -> Path:
     torch.manual_seed(0)
     model = kind(config)
+    for name, weight in model.named_parameters():
+        if name.endswith("mm_input_projection_weight"):
+            # Gemma 3 starts it at zero, for weights that will be loaded: nothing would be seen.
+            torch.nn.init.normal_(weight)
     model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
