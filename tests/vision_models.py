@@ -37,7 +37,7 @@ TEMPLATE = (
 
 def tokenizer(texts: list[str], image: str) -> Any:
     """Byte-level pairs learned from a few texts, with the special tokens of the models below."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     raw = Tokenizer(models.BPE(unk_token="<unk>"))
@@ -48,6 +48,8 @@ def tokenizer(texts: list[str], image: str) -> Any:
         texts,
         trainers.BpeTrainer(vocab_size=600, special_tokens=WORDS, initial_alphabet=alphabet),
     )
+    # Gemma's tokenizer has lines' ends as tokens, and vLLM looks them up.
+    raw.add_tokens([AddedToken("\n" * n, special=False, normalized=False) for n in (1, 2, 3, 4)])
     made = PreTrainedTokenizerFast(
         tokenizer_object=raw,
         pad_token="<pad>",
@@ -65,7 +67,7 @@ def tokenizer(texts: list[str], image: str) -> Any:
     return made
 
 
-def gemma3(folder: Path, texts: list[str]) -> Path:
+def gemma3(folder: Path, texts: list[str], head_dim: int = 16) -> Path:
     """Gemma 3: one input size, a fixed number of tokens a picture, two-way attention among them."""
     import torch
     from transformers import (
@@ -80,8 +82,12 @@ def gemma3(folder: Path, texts: list[str]) -> Path:
     processor = Gemma3Processor(looks, words, chat_template=words.chat_template, image_seq_length=4)
     ids = {name: words.convert_tokens_to_ids(name) for name in WORDS}
     config = Gemma3Config(
-        text_config={**_text(words), "sliding_window": 64, "query_pre_attn_scalar": 16},
-        vision_config={**_vision(32, 8), "model_type": "siglip_vision_model"},
+        text_config={
+            **_text(words, head_dim),
+            "sliding_window": 64,
+            "query_pre_attn_scalar": head_dim,
+        },
+        vision_config={**_vision(32, 8, head_dim), "model_type": "siglip_vision_model"},
         mm_tokens_per_image=4,
         boi_token_index=ids["<start_of_image>"],
         eoi_token_index=ids["<end_of_image>"],
@@ -282,15 +288,15 @@ WITH_TORCHVISION = {
 }
 
 
-def _text(words: Any) -> dict[str, Any]:
+def _text(words: Any, head_dim: int = 16) -> dict[str, Any]:
     return {
         "vocab_size": len(words),
-        "hidden_size": 32,
+        "hidden_size": 2 * head_dim,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
         "num_key_value_heads": 2,
-        "head_dim": 16,
+        "head_dim": head_dim,
         "max_position_embeddings": 1024,
         "pad_token_id": words.pad_token_id,
         "eos_token_id": words.eos_token_id,
@@ -298,9 +304,9 @@ def _text(words: Any) -> dict[str, Any]:
     }
 
 
-def _vision(side: int, patch: int) -> dict[str, Any]:
+def _vision(side: int, patch: int, head_dim: int = 16) -> dict[str, Any]:
     return {
-        "hidden_size": 32,
+        "hidden_size": 2 * head_dim,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
@@ -317,6 +323,15 @@ def _saved(kind: Any, config: Any, processor: Any, folder: Path, torch: Any) -> 
             # Gemma 3 starts it at zero, for weights that will be loaded: nothing would be seen.
             torch.nn.init.normal_(weight)
     model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=_as_published(model.state_dict()))
     processor.save_pretrained(folder)
     return folder
+
+
+def _as_published(weights: dict[str, Any]) -> dict[str, Any]:
+    """SigLIP's weights under the names of Gemma 3's published files, which vLLM knows."""
+    new, old = "vision_tower.", "vision_tower.vision_model."
+    siglip = any("multi_modal_projector.mm_input" in name for name in weights)
+    if not siglip or any(old in name for name in weights):
+        return weights
+    return {name.replace(new, old): weight for name, weight in weights.items()}
