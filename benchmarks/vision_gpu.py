@@ -223,7 +223,12 @@ def make_model(folder: Path, *, small: bool) -> None:
     torch.nn.init.normal_(projection, std=projection.shape[0] ** -0.5)
     model.generation_config.eos_token_id = ids["<eos>"]
     print(f"{sum(p.numel() for p in model.parameters()) / 1e9:.2f} billion weights")
-    model.save_pretrained(folder)
+    # Under the names of the published files, which vLLM knows.
+    weights = model.state_dict()
+    renamed = {
+        k.replace("vision_tower.", "vision_tower.vision_model."): weights[k] for k in weights
+    }
+    model.save_pretrained(folder, state_dict=renamed)
     processor.save_pretrained(folder)
 
 
