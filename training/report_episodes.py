@@ -24,7 +24,7 @@ _MAX_TEXT = 20_000  # characters shown of one message: the page stays small what
 
 def episodes_section(episodes: Iterable[Json]) -> Html:
     """First, best, worst and last of the first steps and of the last ones; read in one pass."""
-    early, late = _ends(episodes)
+    early, late = map(_with_pictures, _ends(episodes))
     parts = [
         join(tag("h3", text(f"Steps {_span(part)}")), *(_show(*pick) for pick in _picks(part)))
         for part in (early, late)
@@ -45,6 +45,17 @@ def _ends(episodes: Iterable[Json]) -> tuple[list[Json], list[Json]]:
         while late[0]["step"] <= episode["step"] - _STEPS:
             late.popleft()
     return early, list(late)
+
+
+def _with_pictures(episodes: Iterable[Json]) -> list[Json]:
+    """Episodes that share a picture keep it once in the file; here each has it."""
+    whole = list(episodes)
+    parts = [part for e in whole for m in e.get("messages", []) for part in _parts(m)]
+    known = {part["hash"]: part["png"] for part in parts if "hash" in part and "png" in part}
+    for part in parts:
+        if part.get("hash") in known:
+            part["png"] = known[part["hash"]]
+    return whole
 
 
 def _span(episodes: Sequence[Json]) -> str:
