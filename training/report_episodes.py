@@ -115,7 +115,7 @@ def _parts(message: Json) -> list[Json]:
 
 
 def _about(part: Json) -> str:
-    return f"image {part.get('hash', '')}"
+    return f"image {part.get('hash', '')}".strip()
 
 
 def _content(message: Json) -> str:
