@@ -30,7 +30,7 @@ ACCEPTED = {
         f"<|channel|>analysis<|message|>{fenced(OTHER)}<|end|><|start|>assistant"
         f"<|channel|>final<|message|>{fenced(PROGRAM)}<|return|>"
     ),
-    "analysis channel, decoded": f"analysisWe try:\n{fenced(OTHER)}assistantfinal\n{fenced(PROGRAM)}",
+    "analysis channel, decoded": f"analysisHm:\n{fenced(OTHER)}assistantfinal\n{fenced(PROGRAM)}",
     "windows lines": fenced(PROGRAM).replace("\n", "\r\n"),
     "in a list item": "1. Code:\n" + "".join(
         f"    {line}\n" for line in fenced(PROGRAM).splitlines()
