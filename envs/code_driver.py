@@ -1,0 +1,301 @@
+"""Runs a data set's tests against a program in the sandbox: the trusted side, one test at a time.
+
+The sandbox's supervisor loads this file (standard library only). The program under test lives in
+another process: tests call it through a proxy that sends plain arguments and brings plain values
+back, so what they compare is never an object that the program made.
+"""
+
+from __future__ import annotations
+
+# Loaded before the supervisor gives up opening files, for tests that import them later.
+import array
+import ast
+import bisect
+import cmath
+import collections
+import copy
+import datetime
+import decimal
+import fractions
+import functools
+import heapq
+import itertools
+import json
+import math
+import operator
+import random
+import re
+import signal
+import statistics
+import string
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import CodeType
+from typing import Any, NamedTuple, Protocol
+
+READY = (
+    array, bisect, cmath, collections, copy, datetime, decimal, fractions, functools, heapq,
+    itertools, json, math, operator, re, statistics, string, sys, typing,
+)  # fmt: skip
+TESTS_CPU_S = 5.0  # of the tests' own code, the program's aside; a loop without end is cut here
+SHOWN = 300  # characters of a test or a value in a report
+
+
+class Call(Protocol):
+    """Calls the program in its own process; raises `Ended` when that is over."""
+
+    Ended: type[Exception]
+
+    def __call__(self, *args: Any) -> Any: ...
+
+
+class Step(NamedTuple):
+    """One statement of the tests: a test that counts, or what later ones need."""
+
+    code: CodeType
+    text: str
+    counts: bool
+
+
+class Suite(NamedTuple):
+    """Compiled tests, and the reference solution with its helpers, which tests may call."""
+
+    reference: CodeType
+    setup: CodeType
+    steps: tuple[Step, ...]
+    entry: str
+    name: str  # what the tests call the function
+
+
+class FaultyTests(Exception):
+    """The tests cannot judge anything."""
+
+
+class OutOfTime(BaseException):
+    """The tests' own code ran too long; no `except Exception` of theirs shall stop it."""
+
+
+def play(task: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    """Runs every test against the program.
+
+    Args:
+        task: `entry` (the function), `reference` (source that defines it, and helpers of the
+            tests), `setup` (source run before the tests) and either `tests` (a list of sources,
+            each one test) or `check` (source that defines `check(candidate)`).
+        call: Calls the program's function in its own process.
+
+    Returns:
+        `passed`, a list of booleans, one a test; `failure`, the first test that failed and why;
+        `fault`, why the tests judge nobody (their own reference does not pass them), or empty.
+    """
+    try:
+        suite = read_suite(**{**task, "tests": tuple(task["tests"])})
+        passed, failure = run_suite(suite, Program(call))
+    except FaultyTests as error:
+        return {"passed": [], "failure": "", "fault": str(error)}
+    return {"passed": passed, "failure": failure, "fault": find_fault(suite) if failure else ""}
+
+
+@functools.lru_cache(maxsize=256)  # a group of completions brings the same tests many times
+def read_suite(entry: str, reference: str, setup: str, tests: tuple[str, ...], check: str) -> Suite:
+    """Compiles the tests of a row.
+
+    Raises:
+        FaultyTests: A part of the row is no Python, or there is no test in it.
+    """
+    try:
+        steps = tuple(split_check(check)) if check else tuple(map(whole_test, tests))
+        solution, first = (compile(text, "tests", "exec") for text in (reference, setup))
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise FaultyTests(f"the tests cannot be read: {error}") from error
+    if not any(step.counts for step in steps):
+        raise FaultyTests("there is no test in them")
+    return Suite(solution, first, steps, entry, "candidate" if check else entry)
+
+
+def whole_test(text: str) -> Step:
+    """A source that is one test, whatever stands in it."""
+    return Step(compile(text, "test", "exec"), text.strip(), counts=True)
+
+
+def split_check(source: str) -> Iterator[Step]:
+    """`check(candidate)` as its statements, in order; each that holds an assert is one test.
+
+    A loop of asserts is one test. Assignments, imports and helper functions are no tests, nor are
+    asserts of a constant (`assert True`). A body that cannot be taken apart (it returns, or
+    declares `global` or `nonlocal`) is one test as a whole.
+    """
+    module = ast.parse(source)
+    found = [n for n in module.body if isinstance(n, ast.FunctionDef) and n.name == "check"]
+    if len(found) != 1 or len(found[0].args.args) != 1:
+        raise ValueError("they define no check(candidate)")
+    check = found[0]
+    whole = any(isinstance(node, _INDIVISIBLE) for part in check.body for node in _own(part))
+    for node in module.body:
+        if node is not check or whole:
+            yield _step(node, source, counts=False)
+    if whole:
+        yield whole_test("check(candidate)")
+        return
+    parameter = check.args.args[0].arg
+    if parameter != "candidate":
+        yield _step(ast.parse(f"{parameter} = candidate").body[0], source, counts=False)
+    for node in check.body:
+        yield _step(node, source, counts=any(map(_tells, _own(node))))
+
+
+_INDIVISIBLE = (ast.Return, ast.Global, ast.Nonlocal, ast.Yield, ast.YieldFrom)
+_INNER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+
+
+def _step(node: ast.stmt, source: str, counts: bool) -> Step:
+    code = compile(ast.Module([node], []), "test", "exec")
+    return Step(code, (ast.get_source_segment(source, node) or ast.unparse(node)).strip(), counts)
+
+
+def _own(node: ast.AST) -> Iterator[ast.AST]:
+    """A statement's nodes, but not those inside the functions and classes that it defines."""
+    if not isinstance(node, _INNER):
+        yield node
+        for child in ast.iter_child_nodes(node):
+            yield from _own(child)
+
+
+def _tells(node: ast.AST) -> bool:
+    return isinstance(node, ast.Assert) and not isinstance(node.test, ast.Constant)
+
+
+class Program:
+    """The function as tests see it: a proxy of the one in the sandbox, until that one ends."""
+
+    def __init__(self, call: Call):
+        self._call = call
+        self.working = False  # inside a call, where the tests' clock must not strike
+        self.over = False
+        self.value: Any = None
+
+    def __call__(self, *args: Any) -> Any:
+        if self.over:
+            raise RuntimeError("the program has ended")
+        self.working, self.value = True, None
+        try:
+            self.value = self._call(*args)
+        except self._call.Ended:
+            self.over = True
+            raise
+        finally:
+            self.working = False
+        return self.value
+
+
+class Reference:
+    """The reference solution in the program's place."""
+
+    working = over = False
+
+    def __init__(self, function: Callable[..., Any]):
+        self._function = function
+        self.value: Any = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.value = self._function(*args, **kwargs)
+        return self.value
+
+
+def run_suite(suite: Suite, program: Program | Reference) -> tuple[list[bool], str]:
+    """Which tests pass, in order, and the first failure in words.
+
+    Raises:
+        FaultyTests: The tests fail before they reach the program.
+    """
+    passed: list[bool] = []
+    failure = ""
+    try:
+        with _seeded(), _bounded(program):
+            space = {**_space(suite), suite.name: program}
+            for step in suite.steps:
+                why = _run_step(step, space, program)
+                if step.counts:
+                    passed.append(not why)
+                failure = failure or (why and f"{step.text[:SHOWN]}: {why}")
+    except OutOfTime:
+        failure = failure or f"the tests took more than {TESTS_CPU_S:g} s of their own"
+    unreached = sum(step.counts for step in suite.steps) - len(passed)
+    return passed + [False] * unreached, failure
+
+
+@functools.lru_cache(maxsize=256)
+def find_fault(suite: Suite) -> str:
+    """Why the tests judge nobody: what they say of their own reference; empty if it passes."""
+    try:
+        space = _space(suite)
+        if not callable(space.get(suite.entry)):
+            return f"the reference defines no function {suite.entry}"
+        passed, failure = run_suite(suite, Reference(space[suite.entry]))
+    except FaultyTests as error:
+        return str(error)
+    return f"the reference fails its own tests: {failure}" if failure else ""
+
+
+def _space(suite: Suite) -> dict[str, Any]:
+    space: dict[str, Any] = {"__name__": "tests", "print": lambda *args, **kwargs: None}
+    try:
+        exec(suite.reference, space)
+        exec(suite.setup, space)
+    except (Exception, SystemExit) as error:
+        raise FaultyTests(f"before the tests: {_words(error)}") from error
+    return space
+
+
+def _run_step(step: Step, space: dict[str, Any], program: Program | Reference) -> str:
+    """Why a step failed; empty if it did not."""
+    if program.over:
+        return "not reached"
+    try:
+        exec(step.code, space)
+    except AssertionError:
+        return f"the last call returned {_shown(program.value)}"
+    except (Exception, SystemExit) as error:
+        return _words(error)
+    return ""
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_shown(error)}" if str(error) else type(error).__name__
+
+
+def _shown(value: Any) -> str:
+    try:
+        return (str if isinstance(value, BaseException) else repr)(value)[:SHOWN]
+    except ValueError:  # an int of more digits than Python turns into text
+        return "a very long number"
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Tests that draw at random draw the same for every program."""
+    state = random.getstate()
+    random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+@contextmanager
+def _bounded(program: Program | Reference) -> Iterator[None]:
+    """Raises OutOfTime in the tests' code once this process has computed too long."""
+
+    def strike(*_: Any) -> None:
+        if not program.working:
+            raise OutOfTime
+
+    before = signal.signal(signal.SIGVTALRM, strike)
+    signal.setitimer(signal.ITIMER_VIRTUAL, TESTS_CPU_S, 0.1)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
