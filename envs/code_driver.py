@@ -48,7 +48,8 @@ class Call(Protocol):
 
     Ended: type[Exception]
 
-    def __call__(self, *args: Any) -> Any: ...
+    def __call__(self, *args: Any) -> Any:
+        """The value that the program's function returns."""
 
 
 class Step(NamedTuple):
@@ -92,7 +93,10 @@ def play(task: Mapping[str, Any], call: Call) -> dict[str, Any]:
     """
     try:
         suite = read_suite(**{**task, "tests": tuple(task["tests"])})
-        passed, failure = run_suite(suite, Program(call))
+        program = Program(call)
+        passed, failure = run_suite(suite, program)
+        if not (program.called or failure):
+            raise FaultyTests(f"no test calls {suite.entry}")
     except FaultyTests as error:
         return {"passed": [], "failure": "", "fault": str(error)}
     return {"passed": passed, "failure": failure, "fault": find_fault(suite) if failure else ""}
@@ -173,10 +177,12 @@ class Program:
     def __init__(self, call: Call):
         self._call = call
         self.working = False  # inside a call, where the tests' clock must not strike
-        self.over = False
+        self.called = self.over = False
         self.value: Any = None
 
     def __call__(self, *args: Any) -> Any:
+        """Calls the program's function."""
+        self.called = True
         if self.over:
             raise RuntimeError("the program has ended")
         self.working, self.value = True, None
@@ -200,6 +206,7 @@ class Reference:
         self.value: Any = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the reference."""
         self.value = self._function(*args, **kwargs)
         return self.value
 
@@ -233,7 +240,7 @@ def find_fault(suite: Suite) -> str:
         space = _space(suite)
         if not callable(space.get(suite.entry)):
             return f"the reference defines no function {suite.entry}"
-        passed, failure = run_suite(suite, Reference(space[suite.entry]))
+        _, failure = run_suite(suite, Reference(space[suite.entry]))
     except FaultyTests as error:
         return str(error)
     return f"the reference fails its own tests: {failure}" if failure else ""

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from taskgym.envs.code_blocks import find_program
 from taskgym.envs.code_rows import Columns, Problem, problem_of, to_code_tasks
@@ -14,7 +14,7 @@ from taskgym.envs.core import Step
 from taskgym.envs.dataset import Data, DatasetEnv
 from taskgym.envs.errors import MachineryError
 from taskgym.envs.rows import Tasks
-from taskgym.envs.rubric import Rubric, Task
+from taskgym.envs.rubric import Rubric, Task, check_names
 from taskgym.sandbox import Job, Limits, Result, SandboxUnavailable, Status, shared_sandbox
 
 DRIVER = Path(__file__).with_name("code_driver.py")
@@ -138,6 +138,7 @@ class CodeEnv(DatasetEnv):
         weights: Mapping[str, float] | None = None,
         system_prompt: str | None = None,
     ):
+        check_names(columns or {}, self.known_columns, "column")
         super().__init__(
             data=data,
             split=split,

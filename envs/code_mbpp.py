@@ -34,6 +34,8 @@ class CodeMbpp(CodeEnv):
 
     def __init__(self, *, shown_tests: int = 1, **dataset: Any):
         super().__init__(**dataset)
+        if shown_tests < 0:
+            raise ValueError(f"shown_tests is 0 or more, got {shown_tests}")
         self.shown_tests = shown_tests
 
     def read(self, row: Columns) -> tuple[str, Problem] | str:

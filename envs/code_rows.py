@@ -64,10 +64,10 @@ class Columns:
     def texts(self, key: str) -> tuple[str, ...]:
         """A column of texts, or of one."""
         value = find_column(self._row, key, self._named, self._known)
-        texts = (value,) if isinstance(value, str) else tuple(value or ())
-        if not all(isinstance(text, str) for text in texts):
+        texts = [value] if isinstance(value, str) else value or []
+        if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
             raise DataError(f"a row's {key} are texts, got {str(value)[:80]!r}")
-        return texts
+        return tuple(texts)
 
     def has(self, key: str) -> bool:
         """Whether the row has such a column."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import sys
@@ -23,6 +24,8 @@ from taskgym.training.models import Loaded, load_model
 from taskgym.training.progress import episode_bar, evaluation_table, step_bar
 from taskgym.training.report import write_report
 from taskgym.training.tasks import TaskPlan, env_factory
+
+logger = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig) -> RunFolder:
@@ -91,6 +94,12 @@ def plan_tasks(config: TrainConfig) -> TaskPlan:
                 "leave some to train on"
             )
         print(f"tasks: {tasks}, {held_out} of them held out")
+    if plan.env.evaluation_only:
+        logger.warning(
+            "%s holds tasks that others measure models on: a model that was trained on them "
+            "cannot be compared by them any more",
+            config.env,
+        )
     return plan
 
 
