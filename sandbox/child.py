@@ -99,10 +99,10 @@ class _Program:
         except MemoryError:
             raise Finished(MEMORY) from None
 
-    def guarded(self, function: Callable[..., Any], *args: Any) -> Any:
+    def guarded(self, function: Callable[..., Any], *args: Any, **names: Any) -> Any:
         """Calls into the program."""
         try:
-            return function(*args)
+            return function(*args, **names)
         except MemoryError:
             del self.reserve
             raise Finished(MEMORY) from None
@@ -129,8 +129,14 @@ class _Program:
             order = read_frame(ORDERS)
             if order[:1] != CALL:
                 return order
-            value = self.guarded(self.entry, *marshal.loads(order[1:]))
-            write_frame(REPLIES, VALUE, self.encoded(value))
+            args, names = marshal.loads(order[1:])
+            try:
+                value = self.guarded(self.entry, *args, **names)
+                write_frame(REPLIES, VALUE, self.encoded(value))
+            except Finished as finished:
+                if finished.args[0] != ERROR:
+                    raise
+                write_frame(REPLIES, *finished.args)  # one call failed: there may be others
 
     def _failure(self, error: BaseException) -> bytes:
         line, trace = None, error.__traceback__

@@ -49,8 +49,9 @@ class Reply(NamedTuple):
 class Call:
     """What a driver calls: asks the program for one value.
 
-    `call.Ended` is what it raises when the program is over; a driver may catch it to return what
-    it has so far.
+    `call.Ended` is what it raises when it got none; a driver may catch it to return what it has so
+    far. With the status "error" (the program raised, or its value was not plain) only this call
+    failed and the driver may make others; with any other status the program is over.
     """
 
     Ended = Ended
@@ -60,12 +61,14 @@ class Call:
         self.ended: Ended | None = None
         self.done = 0
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **names: Any) -> Any:
         try:
-            if self.ended or not self._left:
-                raise self.ended or Ended("error", message="its driver asked for too many calls")
+            if self.ended and self.ended.status != "error":
+                raise self.ended
+            if not self._left:
+                raise Ended("error", message="its driver asked for too many calls")
             self._left -= 1
-            self._child.send(inside.CALL, marshal.dumps(args, 2))
+            self._child.send(inside.CALL, marshal.dumps((args, names), 2))
             value = _value(self._child.receive())
         except Ended as ended:
             self.ended = ended
