@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +51,7 @@ class _Packer:
 
     def pack(self, value: Any, depth: int) -> Any:
         kind = type(value)
-        if kind in (list, tuple, set, frozenset, dict) and depth == 0:
+        if depth == 0 and kind in _SIZED and kind not in (str, bytes):
             raise BadValue(f"the value is nested more than {DEPTH} deep")
         self._spend(len(value) if kind in _SIZED else 1)
         pack = self._KINDS.get(kind)
@@ -107,10 +108,14 @@ class _Packer:
         set: _tagged,
         frozenset: _tagged,
         dict: _dict,
+        # They compare equal to a dict and programs return them as one, so they travel as one.
+        Counter: _dict,
+        OrderedDict: _dict,
+        defaultdict: _dict,
     }
 
 
-_SIZED = (str, bytes, list, tuple, set, frozenset, dict)
+_SIZED = (str, bytes, list, tuple, set, frozenset, dict, Counter, OrderedDict, defaultdict)
 
 
 def _named(kind: type) -> str:
