@@ -11,6 +11,7 @@ from __future__ import annotations
 import array
 import ast
 import bisect
+import builtins
 import cmath
 import collections
 import copy
@@ -30,6 +31,7 @@ import statistics
 import string
 import sys
 import typing
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import CodeType
@@ -39,16 +41,16 @@ READY = (
     array, bisect, cmath, collections, copy, datetime, decimal, fractions, functools, heapq,
     itertools, json, math, operator, re, statistics, string, sys, typing,
 )  # fmt: skip
-TESTS_CPU_S = 5.0  # of the tests' own code, the program's aside; a loop without end is cut here
+TESTS_CPU_S = 4.0  # of the tests' own code, the program's aside; a loop without end is cut here
 SHOWN = 300  # characters of a test or a value in a report
 
 
 class Call(Protocol):
-    """Calls the program in its own process; raises `Ended` when that is over."""
+    """Calls the program in its own process; raises `Ended` when that gives no value."""
 
     Ended: type[Exception]
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **names: Any) -> Any:
         """The value that the program's function returns."""
 
 
@@ -74,6 +76,10 @@ class FaultyTests(Exception):
     """The tests cannot judge anything."""
 
 
+class ProgramFailed(Exception):
+    """The program gave no value: its process ended, or it raised an exception of its own."""
+
+
 class OutOfTime(BaseException):
     """The tests' own code ran too long; no `except Exception` of theirs shall stop it."""
 
@@ -91,15 +97,20 @@ def play(task: Mapping[str, Any], call: Call) -> dict[str, Any]:
         `passed`, a list of booleans, one a test; `failure`, the first test that failed and why;
         `fault`, why the tests judge nobody (their own reference does not pass them), or empty.
     """
-    try:
-        suite = read_suite(**{**task, "tests": tuple(task["tests"])})
-        program = Program(call)
-        passed, failure = run_suite(suite, program)
-        if not (program.called or failure):
-            raise FaultyTests(f"no test calls {suite.entry}")
-    except FaultyTests as error:
-        return {"passed": [], "failure": "", "fault": str(error)}
-    return {"passed": passed, "failure": failure, "fault": find_fault(suite) if failure else ""}
+    with warnings.catch_warnings(action="ignore"):  # Python reads source files to show one
+        try:
+            suite = read_suite(**{**task, "tests": tuple(task["tests"])})
+            return _report(suite, Program(call))
+        except FaultyTests as error:
+            return {"passed": [], "failure": "", "fault": str(error)}
+
+
+def _report(suite: Suite, program: Program) -> dict[str, Any]:
+    passed, failure = run_suite(suite, program)
+    if failure:
+        return {"passed": passed, "failure": failure, "fault": find_fault(suite)}
+    fault = "" if program.called else f"no test calls {suite.entry}"
+    return {"passed": passed, "failure": "", "fault": fault}
 
 
 @functools.lru_cache(maxsize=256)  # a group of completions brings the same tests many times
@@ -180,20 +191,42 @@ class Program:
         self.called = self.over = False
         self.value: Any = None
 
-    def __call__(self, *args: Any) -> Any:
-        """Calls the program's function."""
-        self.called = True
+    def __call__(self, *args: Any, **names: Any) -> Any:
+        """Calls the program's function; raises what it raised, if that is a built-in exception."""
         if self.over:
-            raise RuntimeError("the program has ended")
-        self.working, self.value = True, None
+            raise ProgramFailed("the program has ended")
+        self.called = self.working = True
+        self.value = None
         try:
-            self.value = self._call(*args)
-        except self._call.Ended:
-            self.over = True
-            raise
+            self.value = self._call(*args, **names)
+        except self._call.Ended as ended:
+            self.over = ended.status != "error"  # type: ignore[attr-defined]
+            raise _failure(ended) from None
+        except ValueError as error:  # nothing was sent
+            raise FaultyTests(f"the program is not called with plain values: {error}") from error
         finally:
             self.working = False
         return self.value
+
+
+def _failure(ended: Any) -> Exception:
+    """What became of a call, as the exception to raise in the tests.
+
+    `ended.payload` is the program's own claim: JSON with the `type` and `message` of what it
+    raised. Only an `Exception` is raised as such, so that no claim can leave or stop the tests.
+    """
+    try:
+        report = json.loads(ended.payload or b"{}")
+        name, message = str(report.get("type", "")), str(report.get("message", ended.message))
+    except (ValueError, AttributeError, RecursionError):
+        name, message = "", "an unreadable report"
+    kind = getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, Exception):
+        try:
+            return kind(message)
+        except TypeError:  # some take more, such as UnicodeDecodeError
+            pass
+    return ProgramFailed(f"{name or ended.status}: {message}")
 
 
 class Reference:
@@ -205,9 +238,9 @@ class Reference:
         self._function = function
         self.value: Any = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **names: Any) -> Any:
         """Calls the reference."""
-        self.value = self._function(*args, **kwargs)
+        self.value = self._function(*args, **names)
         return self.value
 
 
@@ -262,6 +295,8 @@ def _run_step(step: Step, space: dict[str, Any], program: Program | Reference) -
         return "not reached"
     try:
         exec(step.code, space)
+    except FaultyTests:
+        raise
     except AssertionError:
         return f"the last call returned {_shown(program.value)}"
     except (Exception, SystemExit) as error:

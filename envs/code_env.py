@@ -19,7 +19,7 @@ from taskgym.sandbox import Job, Limits, Result, SandboxUnavailable, Status, sha
 
 DRIVER = Path(__file__).with_name("code_driver.py")
 # One program with all its tests; the reference solutions need 0.01 s, the slowest of them 2 s.
-LIMITS = Limits(cpu_s=3.0, wall_s=12.0, calls=10_000)
+LIMITS = Limits(cpu_s=3.0, wall_s=15.0, calls=10_000)
 SYSTEM_PROMPT = """
 You write Python functions. Think first if it helps. Then give the whole function, with every import
 and helper that it needs, in one block:
@@ -81,11 +81,19 @@ def run_tests(completion: str, task: Task) -> Outcome:
     if program.source is None:
         return Outcome((), False, "no_program", program.reason)
     result = _run(problem, program.source)
-    report = result.value or {"passed": (), "failure": "", "fault": ""}
+    report = result.value
+    if report is None:
+        return Outcome((), False, str(result.status), _words(problem, result))
     if report["fault"]:
         raise MachineryError(f"task {task.task_id} judges no one: {report['fault']}")
-    started = result.ok or result.calls_done > 0
-    return Outcome(tuple(report["passed"]), started, str(result.status), report["failure"])
+    return Outcome(tuple(report["passed"]), True, str(result.status), report["failure"])
+
+
+def _words(problem: Problem, result: Result) -> str:
+    """Why a program never ran, with the line of the completion's code."""
+    line = (result.error_line or 0) - problem.preamble.count("\n")
+    place = f"line {line}: " if line > 0 else ""
+    return f"{place}{result.error_type}: {result.error_message}"
 
 
 def _run(problem: Problem, source: str) -> Result:

@@ -1,5 +1,7 @@
 """The driver of the code envs, in plain Python: how tests are split, run, bounded and doubted."""
 
+import json
+import marshal
 import random
 import textwrap
 
@@ -9,14 +11,18 @@ from taskgym.envs.code_driver import play, split_check
 
 
 class Ended(Exception):
-    """What the sandbox raises when the program is over."""
+    """What the sandbox raises when a call gave no value."""
+
+    def __init__(self, status, payload=b"", message=""):
+        super().__init__(status)
+        self.status, self.payload, self.message = status, payload, message
 
 
 def local(function):
     """A program in this process, in the place of one in the sandbox."""
 
-    def call(*args):
-        return function(*args)
+    def call(*args, **names):
+        return function(*args, **names)
 
     call.Ended = Ended
     return call
@@ -100,7 +106,9 @@ def test_the_parameter_of_check_may_have_another_name():
 
 def test_tests_may_call_helpers_of_the_reference():
     reference = "def twice(x):\n    return 2 * x\ndef f(x):\n    return x // 2\n"
-    check = "def check(candidate):\n    for x in range(5):\n        assert candidate(twice(x)) == x\n"
+    check = (
+        "def check(candidate):\n    for x in range(5):\n        assert candidate(twice(x)) == x\n"
+    )
     report = play(task(check=check, reference=reference), local(lambda x: x // 2))
     assert report["passed"] == [True]
 
@@ -120,13 +128,76 @@ def test_setup_is_run_before_the_tests():
 def test_what_ended_stays_ended_and_what_passed_stays_passed():
     def hangs_on_five(x):
         if x == 5:
-            raise Ended("timeout")
+            raise Ended("timeout", message="too long")
         return x + 1
 
     report = play(task(TESTS), local(hangs_on_five))
     assert report["passed"] == [True, False, False]
-    assert report["failure"].startswith("assert f(5) == 6")
+    assert report["failure"] == "assert f(5) == 6: ProgramFailed: timeout: too long"
     assert report["fault"] == ""
+
+
+def claim(kind, message="no"):
+    return Ended("error", json.dumps({"type": kind, "message": message, "line": 1}).encode())
+
+
+def raising(ended, at=5):
+    def program(x):
+        if x == at:
+            raise ended
+        return x + 1
+
+    return local(program)
+
+
+def test_a_raise_fails_its_test_and_the_others_go_on():
+    report = play(task(TESTS), raising(claim("KeyError", "'a'")))
+    assert report["passed"] == [True, False, True]
+    assert "KeyError" in report["failure"]
+
+
+def test_tests_may_expect_a_built_in_exception():
+    test = "try:\n    f(0)\n    assert False\nexcept ValueError as error:\n    assert 'no' in str(error)"
+    reference = "def f(x):\n    if not x:\n        raise ValueError('no')\n    return x + 1\n"
+    given = task([*TESTS, test], reference=reference)
+    assert play(given, raising(claim("ValueError"), at=0))["passed"] == [True] * 4
+    assert play(given, raising(claim("KeyError"), at=0))["passed"] == [True] * 3 + [False]
+    assert play(given, local(lambda x: x + 1))["passed"] == [True] * 3 + [False]
+
+
+CLAIMS = {
+    "not json": Ended("error", b"\xff{"),
+    "another shape": Ended("error", b"[1]"),
+    "deep": Ended("error", b"[" * 60_000),
+    "no text": Ended("error", b'{"type": 1, "message": {}}'),
+    "needs more": claim("UnicodeDecodeError"),
+    "leaves": claim("SystemExit"),
+    "interrupts": claim("KeyboardInterrupt"),
+    "closes": claim("GeneratorExit"),
+    "out of time": claim("OutOfTime"),
+    "assertion": claim("AssertionError"),
+    "no exception": claim("print"),
+    "stops": claim("StopIteration"),
+}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_no_claim_of_a_raise_passes_or_stops_a_test(name):
+    report = play(task([*TESTS, "assert all(f(x) == x + 1 for x in [5])"]), raising(CLAIMS[name]))
+    assert report["passed"] == [True, False, True, False]
+    assert report["fault"] == ""
+
+
+def test_names_of_arguments_are_kept():
+    tests = ["assert f(x=1) == 2", "assert f(*[1], **{}) == 2"]
+    assert play(task(tests), local(lambda x: x + 1))["passed"] == [True, True]
+
+
+def test_an_argument_that_cannot_travel_is_a_fault_of_the_tests():
+    def marshals(x):
+        return x + 1 if marshal.dumps(x) else None
+
+    assert "plain values" in play(task(["assert f(abs) == 2"]), local(marshals))["fault"]
 
 
 def test_random_tests_draw_the_same_every_time_and_leave_the_generator_alone():
@@ -148,7 +219,9 @@ def test_random_tests_draw_the_same_every_time_and_leave_the_generator_alone():
 
 
 def test_one_test_does_not_change_the_next_job():
-    check = "SEEN = []\ndef check(candidate):\n    SEEN.append(candidate(1))\n    assert SEEN == [2]\n"
+    check = (
+        "SEEN = []\ndef check(candidate):\n    SEEN.append(candidate(1))\n    assert SEEN == [2]\n"
+    )
     for _ in range(3):
         assert play(task(check=check), local(lambda x: 2))["passed"] == [True]
 

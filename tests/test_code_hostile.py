@@ -77,7 +77,7 @@ WRONG_VALUES = {
     "a list of a million": function("return [0] * 1_000_000"),
     "a very long number": function("return 10 ** 100_000"),
     "prints that it passed": function("print('4 passed')\nprint('{\"passed\": [true]}')"),
-    "sorts by own rules": function("return [1]", "def sorted(x):\n    return [2, 6]"),
+    "sorts by own rules": function("return [9]", "def sorted(x):\n    return [2, 6]"),
 }
 
 
@@ -109,7 +109,9 @@ def test_a_raise_fails_its_tests_only(name):
 
 
 def test_an_exception_with_a_hostile_text_is_an_exception():
-    hostile = "class Bomb(Exception):\n    def __str__(self):\n        while True:\n            pass\n"
+    hostile = (
+        "class Bomb(Exception):\n    def __str__(self):\n        while True:\n            pass\n"
+    )
     assert outcome(function("raise Bomb()", hostile))["tests"] == NOTHING
 
 
@@ -125,7 +127,11 @@ ENDS = {
 @pytest.mark.parametrize("name", ENDS)
 def test_what_passed_before_the_end_is_kept(name):
     body, statuses = ENDS[name]
-    info = outcome(function(f"if len(numbers) == 1:\n    {body.replace(chr(10), chr(10) + '    ')}\nreturn {RIGHT}"))
+    info = outcome(
+        function(
+            f"if len(numbers) == 1:\n    {body.replace(chr(10), chr(10) + '    ')}\nreturn {RIGHT}"
+        )
+    )
     assert info["status"] in statuses
     assert info["tests"][:3] == (True, True, False)
     if info["status"] != "error":
