@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import lru_cache
@@ -20,6 +21,7 @@ from taskgym.sandbox import Job, Limits, Result, SandboxUnavailable, Status, sha
 DRIVER = Path(__file__).with_name("code_driver.py")
 # One program with all its tests; the reference solutions need 0.01 s, the slowest of them 2 s.
 LIMITS = Limits(cpu_s=3.0, wall_s=15.0, calls=10_000)
+_FUTURE = re.compile(r"^from __future__ import [\w, ]+$", re.MULTILINE)
 SYSTEM_PROMPT = """
 You write Python functions. Think first if it helps. Then give the whole function, with every import
 and helper that it needs, in one block:
@@ -92,13 +94,21 @@ def run_tests(completion: str, task: Task) -> Outcome:
 def _words(problem: Problem, result: Result) -> str:
     """Why a program never ran, with the line of the completion's code."""
     line = (result.error_line or 0) - problem.preamble.count("\n")
-    place = f"line {line}: " if line > 0 else ""
-    return f"{place}{result.error_type}: {result.error_message}"
+    message = (result.error_message or "").removeprefix(f"line {result.error_line}: ")
+    return f"{result.error_type}{f', line {line}' if line > 0 else ''}: {message}"
+
+
+def _whole(preamble: str, source: str) -> str:
+    """The program behind its preamble; `from __future__` may only stand first, and means nothing.
+
+    (Annotations, the only feature left there, are never evaluated in the sandbox.)
+    """
+    return preamble + _FUTURE.sub("", source) if preamble else source
 
 
 def _run(problem: Problem, source: str) -> Result:
     job = Job(
-        source=problem.preamble + source,
+        source=_whole(problem.preamble, source),
         entry=problem.entry,
         limits=LIMITS,
         driver=DRIVER,
