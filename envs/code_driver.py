@@ -46,9 +46,14 @@ SHOWN = 300  # characters of a test or a value in a report
 
 
 class Call(Protocol):
-    """Calls the program in its own process; raises `Ended` when that gives no value."""
+    """Calls the program in its own process; the sandbox's supervisor makes it.
 
-    Ended: type[Exception]
+    Raises `Raised` where the program raised or its value was not plain, and `Ended`, of which that
+    is a kind, where the program is over.
+    """
+
+    Ended: type[Any]
+    Raised: type[Any]
 
     def __call__(self, *args: Any, **names: Any) -> Any:
         """The value that the program's function returns."""
@@ -200,7 +205,7 @@ class Program:
         try:
             self.value = self._call(*args, **names)
         except self._call.Ended as ended:
-            self.over = ended.status != "error"  # type: ignore[attr-defined]
+            self.over = not isinstance(ended, self._call.Raised)
             raise _failure(ended) from None
         except ValueError as error:  # nothing was sent
             raise FaultyTests(f"the program is not called with plain values: {error}") from error
@@ -212,11 +217,11 @@ class Program:
 def _failure(ended: Any) -> Exception:
     """What became of a call, as the exception to raise in the tests.
 
-    `ended.payload` is the program's own claim: JSON with the `type` and `message` of what it
+    `ended.report` is the program's own claim: JSON with the `type` and `message` of what it
     raised. Only an `Exception` is raised as such, so that no claim can leave or stop the tests.
     """
     try:
-        report = json.loads(ended.payload or b"{}")
+        report = json.loads(ended.report or b"{}")
         name, message = str(report.get("type", "")), str(report.get("message", ended.message))
     except (ValueError, AttributeError, RecursionError):
         name, message = "", "an unreadable report"
