@@ -1,4 +1,4 @@
-"""Score the reference solutions of code data sets: how many pass their own tests in the sandbox.
+"""Score the reference solutions of code data sets, and what a constant earns there.
 
     python benchmarks/code_references.py [--humaneval FILE] [--mbpp FILE]
 
@@ -9,56 +9,71 @@ reference that does not score 1.0, with the reason.
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import gymnasium as gym
-import taskgym.envs
-from taskgym.envs import MachineryError
+from taskgym.envs import MachineryError, Task
 from taskgym.envs.code_env import CodeEnv, run_tests
+from taskgym.envs.code_rows import problem_of
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "code"
+FILES = {"Code-HumanEval-v0": "humaneval", "Code-MBPP-v0": "mbpp_sanitized"}
+CONSTANTS = ("True", "False", "0", "1", "''", "[]", "None", "args[0]")
 
 
-def failure(env: CodeEnv, task: taskgym.envs.Task) -> str:
+def make_envs(description: str) -> Iterator[tuple[str, CodeEnv]]:
+    """The envs over the files that the command line names, or else over the shared ones."""
+    parser = argparse.ArgumentParser(description=description)
+    for env_id, name in FILES.items():
+        flag = "--" + env_id.split("-")[1].lower()
+        parser.add_argument(flag, dest=env_id, default=str(SHARED / f"{name}.jsonl"))
+    for env_id, path in vars(parser.parse_args()).items():
+        if Path(path).is_file():
+            env = gym.make(env_id, data=path).unwrapped
+            assert isinstance(env, CodeEnv)
+            yield env_id, env
+        else:
+            print(f"{env_id}: {path} is not there")
+
+
+def failure(env: CodeEnv, task: Task) -> str:
     """Why the reference does not score 1.0; empty if it does."""
     try:
         outcome = run_tests(env.gold(task), task)
     except MachineryError as error:
         return f"not judged: {error}"
-    return "" if outcome.right else f"{outcome.status}: {outcome.reason}"
+    return "" if outcome.right else outcome.reason
 
 
-def score(env_id: str, data: str) -> None:
-    env = gym.make(env_id, data=data).unwrapped
-    assert isinstance(env, CodeEnv)
+def references(env_id: str, env: CodeEnv) -> None:
     failures, seconds = {}, []
     for task in env.tasks:
-        began = time.monotonic()
+        began = time.perf_counter()
         if why := failure(env, task):
             failures[task.row.get("task_id", task.task_id)] = why
-        seconds.append(time.monotonic() - began)
+        seconds.append(time.perf_counter() - began)
     right = len(env.tasks) - len(failures)
     print(f"{env_id}: {right} of {len(env.tasks)} references score 1.0")
-    print(f"    {statistics.median(seconds) * 1e3:.1f} ms a program (median, on the clock)")
+    print(f"    {statistics.median(seconds) * 1e3:.1f} ms each (median, on the clock)")
     for name, why in failures.items():
         print(f"    {name}: {' '.join(why.split())}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--humaneval", default=str(SHARED / "humaneval.jsonl"))
-    parser.add_argument("--mbpp", default=str(SHARED / "mbpp_sanitized.jsonl"))
-    options = parser.parse_args()
-    for env_id, data in (("Code-HumanEval-v0", options.humaneval), ("Code-MBPP-v0", options.mbpp)):
-        if Path(data).is_file():
-            score(env_id, data)
-        else:
-            print(f"{env_id}: {data} is not there")
-    print(f"CPU of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_utime:.1f} s")
+def constants(env: CodeEnv) -> None:
+    for constant in CONSTANTS:
+        shares = []
+        for task in env.tasks:
+            source = f"def {problem_of(task).entry}(*args):\n    return {constant}"
+            passed = run_tests(f"```python\n{source}\n```", task).passed
+            shares.append(sum(passed) / len(passed))
+        mean, solved = statistics.fmean(shares), shares.count(1.0)
+        print(f"    return {constant:8} passes {mean:6.1%} of the tests, solves {solved}")
 
 
 if __name__ == "__main__":
-    main()
+    for env_id, env in make_envs("What references and constants earn."):
+        references(env_id, env)
+        constants(env)

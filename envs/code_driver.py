@@ -33,7 +33,7 @@ import sys
 import typing
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import CodeType
 from typing import Any, NamedTuple, Protocol
 
@@ -206,7 +206,7 @@ class Program:
             self.value = self._call(*args, **names)
         except self._call.Ended as ended:
             self.over = not isinstance(ended, self._call.Raised)
-            raise _failure(ended) from None
+            self.value = _object_or_raise(ended)
         except ValueError as error:  # nothing was sent
             raise FaultyTests(f"the program is not called with plain values: {error}") from error
         finally:
@@ -214,8 +214,18 @@ class Program:
         return self.value
 
 
-def _failure(ended: Any) -> Exception:
-    """What became of a call, as the exception to raise in the tests.
+class Opaque:
+    """In the place of a returned object that cannot travel: true, and equal to nothing else."""
+
+    def __init__(self, what: str):
+        self._what = what
+
+    def __repr__(self) -> str:
+        return f"no plain value: {self._what}"
+
+
+def _object_or_raise(ended: Any) -> Opaque:
+    """What came of a call that gave no plain value.
 
     `ended.report` is the program's own claim: JSON with the `type` and `message` of what it
     raised. Only an `Exception` is raised as such, so that no claim can leave or stop the tests.
@@ -225,13 +235,17 @@ def _failure(ended: Any) -> Exception:
         name, message = str(report.get("type", "")), str(report.get("message", ended.message))
     except (ValueError, AttributeError, RecursionError):
         name, message = "", "an unreadable report"
+    if name == "BadValue":  # claiming it pays as much as returning True
+        return Opaque(message.partition(";")[0])
+    raise _exception(name, message) or ProgramFailed(f"{name or ended.status}: {message}")
+
+
+def _exception(name: str, message: str) -> Exception | None:
     kind = getattr(builtins, name, None)
     if isinstance(kind, type) and issubclass(kind, Exception):
-        try:
+        with suppress(TypeError):  # some take more, such as UnicodeDecodeError
             return kind(message)
-        except TypeError:  # some take more, such as UnicodeDecodeError
-            pass
-    return ProgramFailed(f"{name or ended.status}: {message}")
+    return None
 
 
 class Reference:

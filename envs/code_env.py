@@ -95,7 +95,8 @@ def _words(problem: Problem, result: Result) -> str:
     """Why a program never ran, with the line of the completion's code."""
     line = (result.error_line or 0) - problem.preamble.count("\n")
     message = (result.error_message or "").removeprefix(f"line {result.error_line}: ")
-    return f"{result.error_type}{f', line {line}' if line > 0 else ''}: {message}"
+    what = result.error_type if result.status is Status.ERROR else result.status
+    return f"{what}{f', line {line}' if line > 0 else ''}: {message}"
 
 
 def _whole(preamble: str, source: str) -> str:
@@ -137,6 +138,7 @@ class CodeEnv(DatasetEnv):
         system_prompt: Replaces the env's own; an empty text leaves the system message out.
     """
 
+    needs = "Linux, for the sandbox; datasets, for rows from the hub"
     system_prompt = SYSTEM_PROMPT
     known_columns: ClassVar[Mapping[str, tuple[str, ...]]]
     rubric = Rubric(

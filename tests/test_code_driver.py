@@ -163,11 +163,12 @@ def test_a_raise_fails_its_test_and_the_others_go_on():
     assert "KeyError" in report["failure"]
 
 
-def test_tests_may_expect_a_built_in_exception():
-    test = "try:\n    f(0)\n    assert False\nexcept ValueError as e:\n    assert e.args == ('no',)"
-    reference = "def f(x):\n    if not x:\n        raise ValueError('no')\n    return x + 1\n"
+@pytest.mark.parametrize("kind", ["ValueError", "TypeError", "ZeroDivisionError"])
+def test_tests_may_expect_a_built_in_exception(kind):
+    test = f"try:\n    f(0)\n    assert False\nexcept {kind} as e:\n    assert e.args == ('no',)"
+    reference = f"def f(x):\n    if not x:\n        raise {kind}('no')\n    return x + 1\n"
     given = task([*TESTS, test], reference=reference)
-    assert play(given, raising(claim("ValueError"), at=0))["passed"] == [True] * 4
+    assert play(given, raising(claim(kind), at=0))["passed"] == [True] * 4
     assert play(given, raising(claim("KeyError"), at=0))["passed"] == [True] * 3 + [False]
     assert play(given, local(lambda x: x + 1))["passed"] == [True] * 3 + [False]
 
@@ -193,6 +194,20 @@ def test_no_claim_of_a_raise_passes_or_stops_a_test(name):
     report = play(task([*TESTS, "assert all(f(x) == x + 1 for x in [5])"]), raising(CLAIMS[name]))
     assert report["passed"] == [True, False, True, False]
     assert report["fault"] == ""
+
+
+def test_an_object_is_true_and_equal_to_nothing():
+    reference = "def f(x):\n    return object()\n"
+    tests = [
+        "assert f(5)",
+        "assert f(5) is not None",
+        "assert f(5) != 6",
+        "assert not f(5) == f(5)",
+    ]
+    given = task([*tests, "assert f(5) == 6", "assert f(5) == 1"], reference=reference)
+    report = play(given, raising(claim("BadValue", "the value contains a Match; plain values are")))
+    assert report["passed"] == [True] * 4 + [False] * 2
+    assert "returned no plain value: the value contains a Match" in report["failure"]
 
 
 def test_names_of_arguments_are_kept():

@@ -200,12 +200,7 @@ def test_vector_envs_carry_the_reasons():
     envs.close()
 
 
-REFUSED = {  # what they do; benchmarks/code_references.py prints the whole reasons
-    "HumanEval/160": "eval",
-    737: "Match",
-    787: "Match",
-    794: "Match",
-}
+REFUSED = {"HumanEval/160": "eval"}  # benchmarks/code_references.py prints the whole reason
 
 
 @pytest.mark.slow
