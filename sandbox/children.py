@@ -41,6 +41,7 @@ class Child:
     def __init__(self, pid: int, pipes: tuple[int, int, int]):
         self.process = Process(pid)
         self.orders, self.replies, self.output = pipes
+        os.set_blocking(self.orders, False)  # it may have broken out, and never read
         self.poller = select.poll()
         for fd in (self.replies, self.output):
             self.poller.register(fd, select.POLLIN)
@@ -73,9 +74,21 @@ class Child:
         self.patience = min(bounds.wall_s, bounds.cpu_s)
 
     def send(self, kind: bytes, data: bytes) -> None:
-        """Hands an order over; a dead child shows at the next `receive`."""
-        with suppress(BrokenPipeError):
-            frames.write_frame(self.orders, kind, data)
+        """Hands an order over; a dead child shows at the next `receive`.
+
+        Raises:
+            Ended: If the child does not take it in time.
+        """
+        frame = frames.pack(kind, data)
+        while frame:
+            try:
+                frame = frame[os.write(self.orders, frame) :]
+            except BlockingIOError:
+                began = time.monotonic()
+                select.select([], [self.orders], [], self.patience)
+                self._charge(time.monotonic() - began)
+            except BrokenPipeError:
+                return
 
     def receive(self) -> tuple[bytes, bytes]:
         """The next reply that is no bad news, as (kind, data).
