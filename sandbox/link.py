@@ -88,12 +88,13 @@ class Link:
         Raises:
             Lost: If an answer does not come; the link must be closed then.
         """
-        data = marshal.dumps([tuple(order) for order in orders], 2)
-        self._deadline = time.monotonic() + wall_s + GRACE_S
+        data = marshal.dumps(list(orders), 2)
+        patience = wall_s * min(2, len(orders)) + GRACE_S  # in a batch one may run a second time
+        self._deadline = time.monotonic() + patience
         self._send(HEADER.pack(len(data)) + data)
         for _ in orders:
             yield self._answer()
-            self._deadline = time.monotonic() + wall_s + GRACE_S
+            self._deadline = time.monotonic() + patience
 
     def _send(self, data: bytes) -> None:
         self.socket.settimeout(max(0.001, self._deadline - time.monotonic()))
