@@ -219,3 +219,18 @@ def test_reference_solutions_score_full_marks(env_id, name, count):
         why = REFUSED.get(task.row["task_id"])
         assert outcome.right == (why is None), (task.row["task_id"], outcome.reason)
         assert why is None or why in outcome.reason
+
+
+def test_training_on_an_evaluation_set_warns(caplog):
+    pytest.importorskip("tqdm")
+    from taskgym.training.config import TrainConfig
+    from taskgym.training.train import plan_tasks
+
+    def plan(task_id):
+        rows = [{**HUMANEVAL, "task_id": task_id, "prompt": f"{HEAD}# {i}\n"} for i in range(2)]
+        plan_tasks(TrainConfig(env="Code-HumanEval-v0", env_kwargs={"data": rows}))
+
+    plan("Own/0")
+    assert "measure models" not in caplog.text
+    plan("HumanEval/0")
+    assert "others measure models on" in caplog.text
