@@ -32,7 +32,7 @@ import string
 import sys
 import typing
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import CodeType
 from typing import Any, NamedTuple, Protocol
@@ -106,8 +106,8 @@ def play(task: Mapping[str, Any], call: Call) -> dict[str, Any]:
         try:
             suite = read_suite(**{**task, "tests": tuple(task["tests"])})
             return _report(suite, Program(call))
-        except FaultyTests as error:
-            return {"passed": [], "failure": "", "fault": str(error)}
+        except Exception as error:  # FaultyTests, or what nobody thought of: no score of a program
+            return {"passed": [], "failure": "", "fault": printable(_words(error))}
 
 
 def _report(suite: Suite, program: Program) -> dict[str, Any]:
@@ -141,18 +141,20 @@ def whole_test(text: str) -> Step:
 
 
 def split_check(source: str) -> Iterator[Step]:
-    """`check(candidate)` as its statements, in order; each that holds an assert is one test.
+    """`check(candidate)` as its statements, in order; each that asserts something is one test.
 
-    A loop of asserts is one test. Assignments, imports and helper functions are no tests, nor are
-    asserts of a constant (`assert True`). A body that cannot be taken apart (it returns, or
-    declares `global` or `nonlocal`) is one test as a whole.
+    A loop of asserts is one test. Asserts of a constant (`assert True`) are none. Where helpers
+    hold all the asserts, the statements that call the candidate are the tests. A body that cannot
+    be taken apart (it returns, or declares `global` or `nonlocal`) is one test as a whole.
     """
     module = ast.parse(source)
     found = [n for n in module.body if isinstance(n, ast.FunctionDef) and n.name == "check"]
-    if len(found) != 1 or len(found[0].args.args) != 1:
+    if len(found) != 1 or not found[0].args.args:
         raise ValueError("they define no check(candidate)")
     check = found[0]
-    whole = any(isinstance(node, _INDIVISIBLE) for part in check.body for node in _own(part))
+    whole = len(check.args.args) > 1 or any(
+        isinstance(node, _INDIVISIBLE) for part in check.body for node in _own(part)
+    )
     for node in module.body:
         if node is not check or whole:
             yield _step(node, source, counts=False)
@@ -162,12 +164,14 @@ def split_check(source: str) -> Iterator[Step]:
     parameter = check.args.args[0].arg
     if parameter != "candidate":
         yield _step(ast.parse(f"{parameter} = candidate").body[0], source, counts=False)
+    tests = list(filter(_asserts, check.body)) or [n for n in check.body if _calls(n, parameter)]
     for node in check.body:
-        yield _step(node, source, counts=any(map(_tells, _own(node))))
+        yield _step(node, source, counts=node in tests)
 
 
 _INDIVISIBLE = (ast.Return, ast.Global, ast.Nonlocal, ast.Yield, ast.YieldFrom)
-_INNER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+_INNER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_SETUP = (*_INNER, ast.Assign, ast.AnnAssign, ast.AugAssign)
 
 
 def _step(node: ast.stmt, source: str, counts: bool) -> Step:
@@ -183,8 +187,14 @@ def _own(node: ast.AST) -> Iterator[ast.AST]:
             yield from _own(child)
 
 
-def _tells(node: ast.AST) -> bool:
-    return isinstance(node, ast.Assert) and not isinstance(node.test, ast.Constant)
+def _asserts(node: ast.stmt) -> bool:
+    asserts = (each for each in _own(node) if isinstance(each, ast.Assert))
+    return any(not isinstance(each.test, ast.Constant) for each in asserts)
+
+
+def _calls(node: ast.stmt, name: str) -> bool:
+    names = (each.id for each in _own(node) if isinstance(each, ast.Name))
+    return not isinstance(node, _SETUP) and name in names
 
 
 class Program:
@@ -194,7 +204,7 @@ class Program:
         self._call = call
         self.working = False  # inside a call, where the tests' clock must not strike
         self.called = self.over = False
-        self.value: Any = None
+        self.value: Any = None  # what the last call returned, or the exception that it raised
 
     def __call__(self, *args: Any, **names: Any) -> Any:
         """Calls the program's function; raises what it raised, if that is a built-in exception."""
@@ -206,7 +216,9 @@ class Program:
             self.value = self._call(*args, **names)
         except self._call.Ended as ended:
             self.over = not isinstance(ended, self._call.Raised)
-            self.value = _object_or_raise(ended)
+            self.value = _value_or_error(ended)
+            if isinstance(self.value, Exception):
+                raise self.value from None
         except ValueError as error:  # nothing was sent
             raise FaultyTests(f"the program is not called with plain values: {error}") from error
         finally:
@@ -224,8 +236,8 @@ class Opaque:
         return f"no plain value: {self._what}"
 
 
-def _object_or_raise(ended: Any) -> Opaque:
-    """What came of a call that gave no plain value.
+def _value_or_error(ended: Any) -> Opaque | Exception:
+    """What came of a call that gave no plain value: an object, or what to raise in the tests.
 
     `ended.report` is the program's own claim: JSON with the `type` and `message` of what it
     raised. Only an `Exception` is raised as such, so that no claim can leave or stop the tests.
@@ -237,7 +249,7 @@ def _object_or_raise(ended: Any) -> Opaque:
         name, message = "", "an unreadable report"
     if name == "BadValue":  # claiming it pays as much as returning True
         return Opaque(message.partition(";")[0])
-    raise _exception(name, message) or ProgramFailed(f"{name or ended.status}: {message}")
+    return _exception(name, message) or ProgramFailed(f"{name or ended.status}: {message}")
 
 
 def _exception(name: str, message: str) -> Exception | None:
@@ -253,13 +265,13 @@ class Reference:
 
     working = over = False
 
-    def __init__(self, function: Callable[..., Any]):
-        self._function = function
+    def __init__(self) -> None:
+        self.function: Any = None
         self.value: Any = None
 
     def __call__(self, *args: Any, **names: Any) -> Any:
         """Calls the reference."""
-        self.value = self._function(*args, **names)
+        self.value = self.function(*args, **names)
         return self.value
 
 
@@ -273,14 +285,19 @@ def run_suite(suite: Suite, program: Program | Reference) -> tuple[list[bool], s
     failure = ""
     try:
         with _seeded(), _bounded(program):
-            space = {**_space(suite), suite.name: program}
+            space = _space(suite)
+            if isinstance(program, Reference):
+                program.function = space[suite.entry]
+            space = {**space, suite.name: program}
             for step in suite.steps:
                 why = _run_step(step, space, program)
                 if step.counts:
                     passed.append(not why)
-                failure = failure or (why and f"{step.text[:SHOWN]}: {why}")
+                failure = failure or (why and printable(f"{step.text[:SHOWN]}: {why}"))
     except OutOfTime:
         failure = failure or f"the tests took more than {TESTS_CPU_S:g} s of their own"
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)  # again: it may have struck while being stopped
     unreached = sum(step.counts for step in suite.steps) - len(passed)
     return passed + [False] * unreached, failure
 
@@ -289,10 +306,7 @@ def run_suite(suite: Suite, program: Program | Reference) -> tuple[list[bool], s
 def find_fault(suite: Suite) -> str:
     """Why the tests judge nobody: what they say of their own reference; empty if it passes."""
     try:
-        space = _space(suite)
-        if not callable(space.get(suite.entry)):
-            return f"the reference defines no function {suite.entry}"
-        _, failure = run_suite(suite, Reference(space[suite.entry]))
+        _, failure = run_suite(suite, Reference())
     except FaultyTests as error:
         return str(error)
     return f"the reference fails its own tests: {failure}" if failure else ""
@@ -305,6 +319,8 @@ def _space(suite: Suite) -> dict[str, Any]:
         exec(suite.setup, space)
     except (Exception, SystemExit) as error:
         raise FaultyTests(f"before the tests: {_words(error)}") from error
+    if not callable(space.get(suite.entry)):
+        raise FaultyTests(f"the reference defines no function {suite.entry}")
     return space
 
 
@@ -316,7 +332,9 @@ def _run_step(step: Step, space: dict[str, Any], program: Program | Reference) -
         exec(step.code, space)
     except FaultyTests:
         raise
-    except AssertionError:
+    except AssertionError as error:
+        if error is program.value:
+            return _words(error)
         return f"the last call returned {_shown(program.value)}"
     except (Exception, SystemExit) as error:
         return _words(error)
@@ -324,6 +342,8 @@ def _run_step(step: Step, space: dict[str, Any], program: Program | Reference) -
 
 
 def _words(error: BaseException) -> str:
+    if isinstance(error, FaultyTests):
+        return str(error)
     return f"{type(error).__name__}: {_shown(error)}" if str(error) else type(error).__name__
 
 
@@ -332,6 +352,11 @@ def _shown(value: Any) -> str:
         return (str if isinstance(value, BaseException) else repr)(value)[:SHOWN]
     except ValueError:  # an int of more digits than Python turns into text
         return "a very long number"
+
+
+def printable(text: str) -> str:
+    """The text without lone surrogates, which no file takes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @contextmanager

@@ -96,7 +96,8 @@ def _words(problem: Problem, result: Result) -> str:
     line = (result.error_line or 0) - problem.preamble.count("\n")
     message = (result.error_message or "").removeprefix(f"line {result.error_line}: ")
     what = result.error_type if result.status is Status.ERROR else result.status
-    return f"{what}{f', line {line}' if line > 0 else ''}: {message}"
+    words = f"{what}{f', line {line}' if line > 0 else ''}: {message}"
+    return words.encode("utf-8", "backslashreplace").decode()
 
 
 def _whole(preamble: str, source: str) -> str:

@@ -106,6 +106,29 @@ def test_a_body_that_cannot_be_split_is_one_test(body):
     assert play(task(check=check), local(lambda x: x))["passed"] == [False]
 
 
+def test_asserts_may_stand_in_a_helper():
+    check = """
+        def near(a, b):
+            assert abs(a - b) < 0.1
+
+        def check(candidate):
+            inputs = [[1], [2]]
+            first = candidate(1)
+            for arguments in inputs:
+                near(candidate(*arguments), arguments[0] + 1)
+            near(first, 2)
+            near((lambda: candidate(4))(), 5)
+            candidate(7)
+    """
+    assert play(task(check=check), local(lambda x: x + 1))["passed"] == [True] * 3
+    assert play(task(check=check), local(lambda x: 5))["passed"] == [False, True, True]
+
+
+def test_a_check_with_more_arguments_is_one_test():
+    check = "def check(candidate, n=1):\n    assert candidate(n) == 2\n"
+    assert play(task(check=check), local(lambda x: 2))["passed"] == [True]
+
+
 def test_the_parameter_of_check_may_have_another_name():
     check = "def check(f):\n    assert f(1) == 2\n"
     assert play(task(check=check), local(lambda x: 2))["passed"] == [True]
@@ -210,6 +233,10 @@ def test_an_object_is_true_and_equal_to_nothing():
     assert "returned no plain value: the value contains a Match" in report["failure"]
 
 
+def test_an_assertion_of_the_program_is_told_from_one_of_the_tests():
+    assert "AssertionError: no" in play(task(TESTS), raising(claim("AssertionError")))["failure"]
+
+
 def test_names_of_arguments_are_kept():
     tests = ["assert f(x=1) == 2", "assert f(*[1], **{}) == 2"]
     assert play(task(tests), local(lambda x: x + 1))["passed"] == [True, True]
@@ -254,8 +281,9 @@ FAULTY = {
     "no check": (task(check="def control(candidate):\n    assert candidate(1) == 2\n"), "no check"),
     "unknown name": (task(["assert f(1) == gold"]), "NameError"),
     "wrong": (task(["assert f(1) == 3"]), "the reference fails its own tests"),
-    "no such function": (task(TESTS, entry="g"), "no test calls g"),
+    "no such function": (task(TESTS, entry="g"), "no function g"),
     "no reference": (task(["assert g(1) == 2"], entry="g"), "no function g"),
+    "never called": (task(["assert 1 + 1 == 2"]), "no test calls f"),
     "reference raises": (task(TESTS, reference="1 / 0"), "ZeroDivisionError"),
     "exits": (task(["raise SystemExit"]), "SystemExit"),
     "missing module": (task(["assert f(1) == 3"], setup="import no_such"), "no_such"),
@@ -282,6 +310,12 @@ def test_tests_that_hang_are_cut_and_said_to_be_at_fault(monkeypatch):
     loop = "while True:\n    try:\n        pass\n    except Exception:\n        pass"
     report = play(task([*TESTS, loop]), local(lambda x: x + 1))
     assert report["passed"] == [True, True, True, False]
+    assert "took more than" in report["fault"]
+
+
+def test_a_reference_that_hangs_is_cut(monkeypatch):
+    monkeypatch.setattr(code_driver, "TESTS_CPU_S", 0.2)
+    report = play(task(TESTS, reference="while True:\n    pass"), local(lambda x: x + 1))
     assert "took more than" in report["fault"]
 
 

@@ -224,6 +224,19 @@ def test_honest_programs_earn_all(name):
     assert info["success"]
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        function("return chr(0xD800)"),
+        function("raise ValueError(chr(0xD800))"),
+        "raise ValueError(chr(0xD800))\n" + function("return []"),
+    ],
+)
+def test_reasons_can_be_written_to_a_file(source):
+    info = outcome(source)
+    assert "ud800" in info["reason"].encode().decode()
+
+
 def test_the_same_program_is_scored_the_same_every_time():
     completions = [
         f"```python\n{source}\n```"
