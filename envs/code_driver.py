@@ -1,15 +1,13 @@
 """Runs a data set's tests against a program in the sandbox: the trusted side, one test at a time.
 
-The sandbox's supervisor loads this file (standard library only). The program under test lives in
-another process: tests call it through a proxy that sends plain arguments and brings plain values
-back, so what they compare is never an object that the program made.
+The sandbox's supervisor loads this file (standard library, and the file beside it). The program
+under test lives in another process: tests call it through a proxy that sends plain arguments and
+brings plain values back, so what they compare is never an object that the program made.
 """
 
 from __future__ import annotations
 
-# Loaded before the supervisor gives up opening files, for tests that import them later.
 import array
-import ast
 import bisect
 import builtins
 import cmath
@@ -20,6 +18,7 @@ import decimal
 import fractions
 import functools
 import heapq
+import importlib.util
 import itertools
 import json
 import math
@@ -34,15 +33,34 @@ import typing
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from types import CodeType
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
 
+# Tests import these later, when the supervisor has given up opening files.
 READY = (
     array, bisect, cmath, collections, copy, datetime, decimal, fractions, functools, heapq,
     itertools, json, math, operator, re, statistics, string, sys, typing,
 )  # fmt: skip
 TESTS_CPU_S = 4.0  # of the tests' own code, the program's aside; a loop without end is cut here
 SHOWN = 300  # characters of a test or a value in a report
+
+
+def _beside(name: str) -> ModuleType:
+    """A module of this folder: the supervisor knows no packages of ours."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if TYPE_CHECKING:
+    from taskgym.envs.code_suite import FaultyTests, Step, Suite, read_suite
+else:
+    _suites = _beside("code_suite")
+    FaultyTests, Step, Suite = _suites.FaultyTests, _suites.Step, _suites.Suite
+    read_suite = _suites.read_suite
 
 
 class Call(Protocol):
@@ -57,28 +75,6 @@ class Call(Protocol):
 
     def __call__(self, *args: Any, **names: Any) -> Any:
         """The value that the program's function returns."""
-
-
-class Step(NamedTuple):
-    """One statement of the tests: a test that counts, or what later ones need."""
-
-    code: CodeType
-    text: str
-    counts: bool
-
-
-class Suite(NamedTuple):
-    """Compiled tests, and the reference solution with its helpers, which tests may call."""
-
-    reference: CodeType
-    setup: CodeType
-    steps: tuple[Step, ...]
-    entry: str
-    name: str  # what the tests call the function
-
-
-class FaultyTests(Exception):
-    """The tests cannot judge anything."""
 
 
 class ProgramFailed(Exception):
@@ -116,85 +112,6 @@ def _report(suite: Suite, program: Program) -> dict[str, Any]:
         return {"passed": passed, "failure": failure, "fault": find_fault(suite)}
     fault = "" if program.called else f"no test calls {suite.entry}"
     return {"passed": passed, "failure": "", "fault": fault}
-
-
-@functools.lru_cache(maxsize=256)  # a group of completions brings the same tests many times
-def read_suite(entry: str, reference: str, setup: str, tests: tuple[str, ...], check: str) -> Suite:
-    """Compiles the tests of a row.
-
-    Raises:
-        FaultyTests: A part of the row is no Python, or there is no test in it.
-    """
-    try:
-        steps = tuple(split_check(check)) if check else tuple(map(whole_test, tests))
-        solution, first = (compile(text, "tests", "exec") for text in (reference, setup))
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise FaultyTests(f"the tests cannot be read: {error}") from error
-    if not any(step.counts for step in steps):
-        raise FaultyTests("there is no test in them")
-    return Suite(solution, first, steps, entry, "candidate" if check else entry)
-
-
-def whole_test(text: str) -> Step:
-    """A source that is one test, whatever stands in it."""
-    return Step(compile(text, "test", "exec"), text.strip(), counts=True)
-
-
-def split_check(source: str) -> Iterator[Step]:
-    """`check(candidate)` as its statements, in order; each that asserts something is one test.
-
-    A loop of asserts is one test. Asserts of a constant (`assert True`) are none. Where helpers
-    hold all the asserts, the statements that call the candidate are the tests. A body that cannot
-    be taken apart (it returns, or declares `global` or `nonlocal`) is one test as a whole.
-    """
-    module = ast.parse(source)
-    found = [n for n in module.body if isinstance(n, ast.FunctionDef) and n.name == "check"]
-    if len(found) != 1 or not found[0].args.args:
-        raise ValueError("they define no check(candidate)")
-    check = found[0]
-    whole = len(check.args.args) > 1 or any(
-        isinstance(node, _INDIVISIBLE) for part in check.body for node in _own(part)
-    )
-    for node in module.body:
-        if node is not check or whole:
-            yield _step(node, source, counts=False)
-    if whole:
-        yield whole_test("check(candidate)")
-        return
-    parameter = check.args.args[0].arg
-    if parameter != "candidate":
-        yield _step(ast.parse(f"{parameter} = candidate").body[0], source, counts=False)
-    tests = list(filter(_asserts, check.body)) or [n for n in check.body if _calls(n, parameter)]
-    for node in check.body:
-        yield _step(node, source, counts=node in tests)
-
-
-_INDIVISIBLE = (ast.Return, ast.Global, ast.Nonlocal, ast.Yield, ast.YieldFrom)
-_INNER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_SETUP = (*_INNER, ast.Assign, ast.AnnAssign, ast.AugAssign)
-
-
-def _step(node: ast.stmt, source: str, counts: bool) -> Step:
-    code = compile(ast.Module([node], []), "test", "exec")
-    return Step(code, (ast.get_source_segment(source, node) or ast.unparse(node)).strip(), counts)
-
-
-def _own(node: ast.AST) -> Iterator[ast.AST]:
-    """A statement's nodes, but not those inside the functions and classes that it defines."""
-    if not isinstance(node, _INNER):
-        yield node
-        for child in ast.iter_child_nodes(node):
-            yield from _own(child)
-
-
-def _asserts(node: ast.stmt) -> bool:
-    asserts = (each for each in _own(node) if isinstance(each, ast.Assert))
-    return any(not isinstance(each.test, ast.Constant) for each in asserts)
-
-
-def _calls(node: ast.stmt, name: str) -> bool:
-    names = (each.id for each in _own(node) if isinstance(each, ast.Name))
-    return not isinstance(node, _SETUP) and name in names
 
 
 class Program:

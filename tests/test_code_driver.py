@@ -7,7 +7,8 @@ import textwrap
 
 import pytest
 from taskgym.envs import code_driver
-from taskgym.envs.code_driver import play, split_check
+from taskgym.envs.code_driver import play
+from taskgym.envs.code_suite import split_check
 
 
 class Ended(Exception):
