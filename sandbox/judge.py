@@ -97,6 +97,11 @@ def complaints(trial: Trial) -> list[str]:
     return found
 
 
+def about_time(complaint: str) -> bool:
+    """Whether a complaint may be due to a busy machine."""
+    return complaint.startswith("canary deadline")
+
+
 def _evidence(name: str, trial: Trial) -> str:
     numbers = {
         "deadline": f"{trial.seconds:.2f} s, of which it ran {trial.result.wall_s:.2f} s; "
