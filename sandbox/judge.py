@@ -60,15 +60,15 @@ def try_item(item: Item, corpus: Corpus, box: Sandbox, traps: Traps, usual: int)
         source = traps.fill(source, item.id)
         job = Job(source, args=(board,), calls=item.calls, limits=limits)
         began = time.monotonic()
-        result = box.submit(job)
+        result = box.map([job])[0]
         seconds = time.monotonic() - began
     growth = _memory_mb() - memory
-    probe = box.submit(Job(corpus.probe.programs[0], args=(corpus.fresh_board(),), limits=limits))
+    probe = Job(corpus.probe.programs[0], args=(corpus.fresh_board(),), limits=limits)
     return Trial(
         item,
         corpus,
         result,
-        probe,
+        box.map([probe])[0],
         limits,
         traps,
         target=traps.folder / item.id,

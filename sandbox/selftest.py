@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from taskgym.sandbox.corpus import BadCorpus, Corpus, load, own
-from taskgym.sandbox.job import Job, SandboxUnavailable
+from taskgym.sandbox.job import SandboxUnavailable
 from taskgym.sandbox.judge import about_time, complaints, processes, try_item
 from taskgym.sandbox.layers import Layer
 from taskgym.sandbox.pool import Sandbox
@@ -70,8 +70,7 @@ def run_corpus(corpus: Corpus, box: Sandbox, bait: Traps) -> dict[str, list[str]
 
 def _processes_of(box: Sandbox, corpus: Corpus) -> int:
     """How many processes the pool consists of once it has settled."""
-    for _ in range(2):
-        box.submit(Job(corpus.probe.programs[0], args=(corpus.fresh_board(),)))
+    box.run(corpus.probe.programs[0], args=[corpus.fresh_board()])
     time.sleep(SETTLED_S)
     return processes()
 
