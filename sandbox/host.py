@@ -62,6 +62,13 @@ def memory() -> tuple[int, int]:
     return int(pages[0]) * resource.getpagesize(), int(pages[1]) * resource.getpagesize()
 
 
+def bound_memory(size: int) -> None:
+    """Bounds this process's address space; its children may be given more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if LINUX and hard == resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_AS, (size, hard))
+
+
 def offer_for_sacrifice() -> None:
     """When the machine is short of memory, this process goes before the trainer."""
     if LINUX:

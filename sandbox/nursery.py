@@ -31,7 +31,7 @@ class Nursery:
         self.layers, self.drivers = layers, drivers
         self._idle: list[Child] = []
         self._filter = Filter() if Layer.SECCOMP in layers else None
-        self._base_memory, self._base_resident = host.memory()
+        self.base_memory, self._base_resident = host.memory()
 
     def refill(self) -> None:
         """Makes sure that a child is getting ready; the next job then need not wait for a fork."""
@@ -49,7 +49,7 @@ class Nursery:
         try:
             child.await_ready()
             if Layer.RLIMITS in self.layers:
-                child.limit(bounds, self._base_memory, jobs)
+                child.limit(bounds, self.base_memory, jobs)
         except OSError:
             child.close()
             raise

@@ -69,7 +69,8 @@ class Sandbox:
     def _begin(self) -> None:
         self._free = threading.Condition()
         self._idle: list[Link] = []
-        self._lent = 0
+        self._lent: set[Link] = set()
+        self._starting = 0
 
     def run(
         self,
@@ -115,11 +116,14 @@ class Sandbox:
         return link.layers
 
     def close(self) -> None:
-        """Stops the supervisors; those at work stop after their job."""
+        """Stops the supervisors; jobs that run or wait in other threads are answered `infra`."""
         with self._free:
             self._closed = True
             idle, self._idle = self._idle, []
+            lent = list(self._lent)
             self._free.notify_all()
+        for link in lent:
+            link.process.kill()  # who waits for it hears that, and closes it
         for link in idle:
             link.close()
 
@@ -187,24 +191,31 @@ class Sandbox:
             # Not used again if it failed, was interrupted, or saw a program try to break out.
             if escaped:
                 logger.warning("sandbox: the system call filter killed a program")
-            if escaped or not done:
-                link.close()
-            self._release(link if done and not escaped else None)
+            self._release(link, fit=done and not escaped)
 
     def _borrow(self) -> Link:
         """A supervisor for the caller alone, waiting for one or starting one."""
         with self._free:
-            self._free.wait_for(lambda: self._closed or self._idle or self._lent < self.workers)
+            self._free.wait_for(lambda: self._closed or self._idle or self._room())
             if self._closed:
                 raise SandboxUnavailable("this sandbox is closed")
-            self._lent += 1
             if self._idle:
+                self._lent.add(self._idle[-1])
                 return self._idle.pop()
+            self._starting += 1
+        link: Link | None = None
         try:
-            return self._start()
-        except BaseException:
-            self._release(None)
-            raise
+            link = self._start()
+        finally:
+            with self._free:
+                self._starting -= 1
+                if link:
+                    self._lent.add(link)
+                self._free.notify()
+        return link
+
+    def _room(self) -> bool:
+        return len(self._lent) + self._starting < self.workers
 
     def _start(self) -> Link:
         link = Link(self.drivers, sorted(self._wanted))
@@ -217,14 +228,15 @@ class Sandbox:
             )
         return link
 
-    def _release(self, link: Link | None) -> None:
+    def _release(self, link: Link, fit: bool = True) -> None:
+        """Takes a supervisor back; one that is not fit to serve again is stopped."""
         with self._free:
-            self._lent -= 1
-            if link is not None and not self._closed:
+            self._lent.discard(link)
+            kept = fit and not self._closed
+            if kept:
                 self._idle.append(link)
-                link = None
             self._free.notify()
-        if link is not None:
+        if not kept:
             link.close()
 
 
