@@ -24,6 +24,10 @@ _NOTHING = (
 )
 
 
+_STACK = 8 << 20  # bytes: what deep recursion in C meets at last, on every machine alike
+_HIGHEST = 4096  # above every descriptor that a supervisor has
+
+
 class Nursery:
     """Forks children for one supervisor."""
 
@@ -78,7 +82,7 @@ class Nursery:
             for fd, place in places.items():
                 os.dup2(fd, place)
             os.dup2(2, 0)
-            os.closerange(RESERVED, 1 << 20)
+            os.closerange(RESERVED, _HIGHEST)
             self._confine()
             inside.main(self.drivers, guarded=Layer.POLICY in self.layers)
         finally:
@@ -90,5 +94,6 @@ class Nursery:
         if Layer.RLIMITS in self.layers:
             for limit in _NOTHING:
                 resource.setrlimit(limit, (0, 0))
+            host.lower(resource.RLIMIT_STACK, _STACK)
         if self._filter:
             self._filter.install()

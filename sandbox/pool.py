@@ -25,6 +25,8 @@ PAUSES_S = (0.0, 0.1, 0.5)  # before each attempt to have a job answered
 BATCH = 16  # programs a child, with isolation="batch"
 AUDITED = 50  # one batch in so many runs again, each program alone, and is compared
 
+Asked = tuple[Job, Order]  # a job, and how it travels
+
 
 class Sandbox:
     """Runs programs of strangers and says what they did.
@@ -87,14 +89,14 @@ class Sandbox:
             SandboxUnavailable: If the machinery fails; nothing a program does raises.
         """
         asked = Job(source, entry, tuple(args), limits=limits or Limits(), **job)
-        (result,) = self._run_unit([asked])
+        (result,) = self.map([asked])
         if result.status is Status.INFRA:
             raise SandboxUnavailable(result.error_message)
         return result
 
     def map(self, jobs: Iterable[Job]) -> list[Result]:
         """Runs jobs on all workers; their results in order, `infra` where the machinery failed."""
-        units = self._units(list(jobs))
+        units = self._units([(job, order_of(job, self.drivers)) for job in jobs])
         if len(units) <= 1:
             return [result for unit in units for result in self._run_unit(unit)]
         with ThreadPoolExecutor(min(self.workers, len(units)), "sandbox") as threads:
@@ -133,19 +135,19 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _units(self, jobs: list[Job]) -> list[list[Job]]:
+    def _units(self, jobs: list[Asked]) -> list[list[Asked]]:
         """Jobs that share a child: one each, or in a batch up to 16 neighbours of equal limits."""
         if self.isolation == "process":
             return [[job] for job in jobs]
-        units: list[list[Job]] = []
+        units: list[list[Asked]] = []
         for job in jobs:
-            if units and len(units[-1]) < BATCH and units[-1][0].limits == job.limits:
+            if units and len(units[-1]) < BATCH and units[-1][0][0].limits == job[0].limits:
                 units[-1].append(job)
             else:
                 units.append([job])
         return units
 
-    def _run_unit(self, jobs: list[Job]) -> list[Result]:
+    def _run_unit(self, jobs: list[Asked]) -> list[Result]:
         """Runs jobs that may share a child; audits a batch now and then."""
         results = self._answered(jobs)
         if len(jobs) == 1 or next(self._batches) % AUDITED:
@@ -156,10 +158,10 @@ class Sandbox:
                 logger.warning("sandbox: in a batch a program answered %r, alone %r", one, other)
         return alone
 
-    def _answered(self, jobs: list[Job]) -> list[Result]:
+    def _answered(self, jobs: list[Asked]) -> list[Result]:
         """Asks one supervisor, and others for what it fails to answer."""
-        orders = [order_of(job, self.drivers) for job in jobs]
-        results = {number: answer for number, job in enumerate(jobs) if (answer := refused(job))}
+        results = {n: answer for n, (job, _) in enumerate(jobs) if (answer := refused(job))}
+        orders, wall_s = [order for _, order in jobs], jobs[0][0].limits.wall_s
         problem = ""
         for pause in PAUSES_S:
             left = [number for number in range(len(jobs)) if number not in results]
@@ -167,7 +169,7 @@ class Sandbox:
                 break
             time.sleep(pause)
             try:
-                for number, result in self._attempt(left, orders, jobs[0].limits.wall_s):
+                for number, result in self._attempt(left, orders, wall_s):
                     results[number] = result
             except (SandboxUnavailable, Lost) as error:
                 problem = str(error)
