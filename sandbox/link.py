@@ -7,6 +7,7 @@ import json
 import marshal
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from taskgym.sandbox.job import SandboxUnavailable
 
 START_S = 60.0  # for an interpreter to start on a machine that is busy
 GRACE_S = 30.0  # beyond a job's wall limit, for its driver: the supervisor itself keeps the limit
+FRAME_CAP = 1 << 30  # bytes of one answer
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 
 
@@ -56,10 +58,10 @@ class Link:
             theirs.close()
         self.socket = ours
         self.close = weakref.finalize(self, _stop, ours, self.process, os.getpid())
+        _links.add(self)
         self._buffer = bytearray()
         self._deadline = time.monotonic() + START_S
         self.layers = self._hello({"drivers": list(drivers), "layers": list(layers)})
-        _links.add(self)
 
     def _hello(self, setup: dict[str, Any]) -> tuple[str, ...]:
         try:
@@ -110,7 +112,7 @@ class Link:
             header = json.loads(frame[4 : 4 + size])
             value, report = header["sizes"]
             problem = header["message"] if header["status"] == "infra" else ""
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, struct.error) as error:
             raise Lost(f"the supervisor speaks nonsense: {error}") from error
         if problem:
             raise Lost(f"the supervisor is in trouble: {problem}")
@@ -122,6 +124,8 @@ class Link:
         while len(self._buffer) < 4:
             self._receive()
         size = HEADER.unpack_from(self._buffer)[0] + 4
+        if size > FRAME_CAP:
+            raise Lost("the supervisor promises too much")
         while len(self._buffer) < size:
             self._receive()
         frame = bytes(self._buffer[4:size])
@@ -170,6 +174,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def _spawn(theirs: socket.socket) -> subprocess.Popen[bytes]:
+    if not sys.executable:
+        raise OSError("sys.executable does not say where the interpreter is")
     environment = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"}
     if "LD_LIBRARY_PATH" in os.environ:  # some interpreters do not start without it
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]

@@ -60,7 +60,7 @@ def private(name: str) -> bool:
 
 def variable_refused(name: str) -> str | None:
     """Why a variable, argument, function or class may not have this name; None if it may."""
-    if name == "_" or not name.startswith("_"):
+    if not name.startswith("_") or set(name) == {"_"}:
         reserved = name.endswith("__roles__") or name in {"builtins", "breakpoint"}
         return f"the name {name!r} is reserved" if reserved else None
     if private(name) and name != "_print":
@@ -70,7 +70,7 @@ def variable_refused(name: str) -> str | None:
 
 def attribute_refused(name: str) -> str | None:
     """Why an attribute of this name may not be read or set; None if it may."""
-    if name in INSPECT_ATTRIBUTES or name.startswith("_abc_"):
+    if name in INSPECT_ATTRIBUTES or name.startswith("_abc_") or name == "buffer_info":
         return f"the attribute {name!r} is not allowed: it leads into the interpreter"
     if name.startswith("_") and name not in NAMED_TUPLE and name != "_" and not private(name):
         return f"the attribute {name!r} is not allowed; {_advice(name, 'use public ones')}"
