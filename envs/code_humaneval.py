@@ -35,7 +35,8 @@ class CodeHumanEval(CodeEnv):
     }
 
     def __init__(self, *, split: str | None = None, **dataset: Any):
-        of_hub = dataset.get("data") in (None, self.hub_id)
+        data = dataset.get("data")
+        of_hub = data is None or str(data).partition(":")[0] == self.hub_id
         super().__init__(split=split or ("test" if of_hub else "train"), **dataset)
 
     @property

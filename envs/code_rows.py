@@ -62,12 +62,12 @@ class Columns:
         return value or ""
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """A column of texts, or of one."""
+        """A column of texts, or of one; blank ones are left out."""
         value = find_column(self._row, key, self._named, self._known)
         texts = [value] if isinstance(value, str) else value or []
         if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
             raise DataError(f"a row's {key} are texts, got {str(value)[:80]!r}")
-        return tuple(texts)
+        return tuple(text for text in texts if text.strip())
 
     def has(self, key: str) -> bool:
         """Whether the row has such a column."""

@@ -95,7 +95,7 @@ def test_a_head_may_run_over_lines():
 
 
 def test_rows_of_no_use_are_dropped_and_counted():
-    rows = [MBPP, dict(MBPP), {**MBPP, "test_list": []}, {**MBPP, "code": "f = abs"}]
+    rows = [MBPP, dict(MBPP), {**MBPP, "test_list": [" "]}, {**MBPP, "code": "f = abs"}]
     tasks = CodeMbpp(data=rows).tasks
     assert len(tasks) == 1
     assert tasks.dropped == {
@@ -154,6 +154,7 @@ def test_humaneval_has_one_split_and_the_sample_serves_it(monkeypatch, caplog):
     assert seen == [("openai/openai_humaneval", "test")]
     assert "SAMPLE" in caplog.text
     assert CodeHumanEval(data=[HUMANEVAL]).split == "train"
+    assert CodeHumanEval(data="openai/openai_humaneval:openai_humaneval").split == "test"
 
 
 def test_only_openais_tasks_are_for_evaluation_only():
