@@ -179,7 +179,10 @@ class CodeEnv(DatasetEnv):
 
     def gold(self, task: Task) -> str:
         """The reference solution in its block."""
-        return f"```python\n{problem_of(task).reference.strip()}\n```"
+        reference, fence = problem_of(task).reference.strip(), "```"
+        while fence in reference:
+            fence += "`"
+        return f"{fence}python\n{reference}\n{fence}"
 
     def solved(self, completion: str, task: Task, rewards: Mapping[str, float]) -> bool:
         """Whether every test passed, whatever the weights."""

@@ -173,6 +173,13 @@ def test_gold_is_worth_exactly_one_in_every_sample_task():
             assert env.step(env.gold_action())[1] == 1.0
 
 
+def test_a_reference_may_hold_a_fence():
+    code = 'def add_one(x):\n    """\n    ```\n    add_one(1)\n    ```\n    """\n    return x + 1'
+    env = CodeMbpp(data=[{**ROW, "code": code}])
+    env.reset(seed=0)
+    assert env.step(env.gold_action())[1] == 1.0
+
+
 def test_exact_types_come_back():
     tests = [
         "assert type(g(1)) is tuple",
