@@ -18,7 +18,7 @@ from typing import Any
 
 from taskgym.sandbox.builtins import BUILTINS, printer
 from taskgym.sandbox.modules import importer
-from taskgym.sandbox.names import FORMATTERS, METHODS, NAMED_TUPLE, attribute_refused
+from taskgym.sandbox.names import FORMATTERS, METHODS, NAMED_TUPLE, PROGRAM, attribute_refused
 
 _MISSING = object()
 # Caches whose keys may be objects of a program, which compare equal to whatever they like.
@@ -64,7 +64,7 @@ def program_globals(seed: int, write: Callable[[str], None]) -> dict[str, Any]:
     }
     names = {
         "__builtins__": table,
-        "__name__": "program",
+        "__name__": PROGRAM,
         "_getattr_": guards.read,
         "_write_": guards.write,
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from RestrictedPython.transformer import INSPECT_ATTRIBUTES
 
+PROGRAM = "program"  # __name__ in a program, and so __module__ of its classes
+
 
 def words(text: str) -> list[str]:
     """The words of a text; long lists of names are easier to read without quotes."""
@@ -25,7 +27,7 @@ METHODS = frozenset(
         *(f"i{name}" for name in _BINARY),
         *words("divmod rdivmod neg pos abs invert"),
         *words("int float complex index round trunc floor ceil"),
-        *words("enter exit copy deepcopy"),
+        *words("enter exit copy deepcopy post_init"),
     )
 )
 
@@ -49,7 +51,6 @@ INSTEAD = {
     "__getattr__": "define ordinary methods, or __getitem__",
     "__setattr__": "define ordinary methods, or __setitem__",
     "__del__": "define __enter__ and __exit__",
-    "__post_init__": "define __init__",
 }
 
 
