@@ -10,6 +10,8 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
+from taskgym.sandbox.names import PROGRAM
+
 RE_FLAGS = "A ASCII I IGNORECASE L LOCALE M MULTILINE NOFLAG S DOTALL U UNICODE X VERBOSE"
 
 
@@ -33,7 +35,31 @@ def namedtuple(
     fields = [exact(name, "a field name") for name in field_names]
     make = cast(Callable[..., Any], collections.namedtuple)
     name = exact(typename, "the type name")
-    return make(name, fields, rename=bool(rename), defaults=defaults, module="program")
+    return make(name, fields, rename=bool(rename), defaults=defaults, module=PROGRAM)
+
+
+def _of_instances(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that makes another of its kind by `self.__class__`, which of a class is `type`."""
+
+    def method(self: Any, *args: Any, **keywords: Any) -> Any:
+        if issubclass(type(self), type):
+            raise TypeError(f"{function.__name__}() takes an object, not a class")
+        return function(self, *args, **keywords)
+
+    method.__name__ = function.__name__
+    return method
+
+
+# Changed where they are, as a program reaches the originals through any class derived from them.
+for _class, _name in (
+    (collections.Counter, "copy"),
+    (collections.ChainMap, "copy"),
+    (collections.ChainMap, "new_child"),
+):
+    setattr(_class, _name, _of_instances(getattr(_class, _name)))
+collections.ChainMap.parents = property(  # type: ignore[method-assign,assignment]
+    _of_instances(collections.ChainMap.parents.fget)  # type: ignore[attr-defined]
+)
 
 
 def copy_(x: Any) -> Any:
@@ -46,6 +72,12 @@ def deepcopy(x: Any, memo: Any = None) -> Any:
     if memo is not None and type(memo) is not dict:
         raise TypeError("memo must be the dict that __deepcopy__ was given")
     return copy.deepcopy(x, memo)
+
+
+def setrecursionlimit(limit: int) -> None:
+    """`sys.setrecursionlimit`, which programs call to be safe; the job's own limit stays."""
+    if type(limit) is not int or limit < 1:
+        raise ValueError("the recursion limit must be a positive int")
 
 
 def wraps(wrapped: Any) -> Callable[[Any], Any]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from taskgym.sandbox.builtins import BUILTINS, printer
 from taskgym.sandbox.modules import importer
-from taskgym.sandbox.names import FORMATTERS, METHODS, NAMED_TUPLE, attribute_refused
+from taskgym.sandbox.names import FORMATTERS, METHODS, NAMED_TUPLE, PROGRAM, attribute_refused
 
 _MISSING = object()
 # Caches whose keys may be objects of a program, which compare equal to whatever they like.
@@ -26,7 +26,7 @@ _CACHES = [
     re.purge,
     *(value.cache_clear for value in vars(fractions).values() if hasattr(value, "cache_clear")),
 ]
-_PUBLIC = NAMED_TUPLE | {"_", "__name__"}
+_PUBLIC = NAMED_TUPLE | {"_", "__init__", "__name__"}
 # Calling these makes code, modules, or objects that forward to others; no program needs them.
 _NO_TYPES = (
     types.BuiltinFunctionType,
@@ -64,7 +64,7 @@ def program_globals(seed: int, write: Callable[[str], None]) -> dict[str, Any]:
     }
     names = {
         "__builtins__": table,
-        "__name__": "program",
+        "__name__": PROGRAM,
         "_getattr_": guards.read,
         "_write_": guards.write,
     }
@@ -119,7 +119,15 @@ class _Guards:
         if name == "register" and issubclass(type(owner), ABCMeta) and not self._made(owner):
             raise AttributeError(f"{_kind(owner)} cannot be changed")
         value = getattr(owner, name) if default is _MISSING else getattr(owner, name, default)
-        return _without_traversal(value) if name in FORMATTERS else value
+        if name in FORMATTERS:
+            return _without_traversal(value)
+        return self._initializer(value) if name == "__init__" else value
+
+    def _initializer(self, value: Any) -> Any:
+        """An `__init__` that sets attributes of the program's own objects only."""
+        if type(value) in (types.MethodType, types.MethodWrapperType):
+            return value
+        return lambda owner, *args, **keywords: value(self.write(owner), *args, **keywords)
 
     def getattr(self, owner: Any, name: str, default: Any = _MISSING, /) -> Any:
         """Stands for `getattr`."""

@@ -87,6 +87,11 @@ def abstract() -> dict[str, object]:
     return {name: Hint(name, getattr(collections.abc, name)) for name in ABSTRACT}
 
 
+def abc_names() -> dict[str, object]:
+    """The names of `abc`: a base class that is none, and a decorator that does nothing."""
+    return {"ABC": Hint("ABC"), "abstractmethod": _same}
+
+
 def typing_names() -> dict[str, object]:
     """The names of `typing`."""
     hints: dict[str, object] = {name: Hint(name) for name in _SPECIAL}

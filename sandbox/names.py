@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from RestrictedPython.transformer import INSPECT_ATTRIBUTES
 
+PROGRAM = "program"  # __name__ in a program, and so __module__ of its classes
+
 
 def words(text: str) -> list[str]:
     """The words of a text; long lists of names are easier to read without quotes."""
@@ -25,7 +27,7 @@ METHODS = frozenset(
         *(f"i{name}" for name in _BINARY),
         *words("divmod rdivmod neg pos abs invert"),
         *words("int float complex index round trunc floor ceil"),
-        *words("enter exit copy deepcopy"),
+        *words("enter exit copy deepcopy post_init"),
     )
 )
 
@@ -38,6 +40,9 @@ FORMATTERS = frozenset({"format", "format_map"})
 # Of an abstract class, `register` changes what isinstance() says to everyone.
 HOOKED = FORMATTERS | {"register"}
 
+# `super` must mean what it says: the transformer lets it read methods by their dunder names.
+RESERVED = frozenset({"breakpoint", "builtins", "super"})
+
 # What to use instead of a name that is refused.
 INSTEAD = {
     "__class__": "use type(x)",
@@ -49,8 +54,10 @@ INSTEAD = {
     "__getattr__": "define ordinary methods, or __getitem__",
     "__setattr__": "define ordinary methods, or __setitem__",
     "__del__": "define __enter__ and __exit__",
-    "__post_init__": "define __init__",
 }
+
+
+_INNER = ("_abc_", "_dump_")  # of abstract classes
 
 
 def private(name: str) -> bool:
@@ -61,7 +68,7 @@ def private(name: str) -> bool:
 def variable_refused(name: str) -> str | None:
     """Why a variable, argument, function or class may not have this name; None if it may."""
     if not name.startswith("_") or set(name) == {"_"}:
-        reserved = name.endswith("__roles__") or name in {"builtins", "breakpoint"}
+        reserved = name.endswith("__roles__") or name in RESERVED
         return f"the name {name!r} is reserved" if reserved else None
     if private(name) and name != "_print":
         return None
@@ -70,7 +77,7 @@ def variable_refused(name: str) -> str | None:
 
 def attribute_refused(name: str) -> str | None:
     """Why an attribute of this name may not be read or set; None if it may."""
-    if name in INSPECT_ATTRIBUTES or name.startswith("_abc_") or name == "buffer_info":
+    if name in INSPECT_ATTRIBUTES or name.startswith(_INNER) or name == "buffer_info":
         return f"the attribute {name!r} is not allowed: it leads into the interpreter"
     if name.startswith("_") and name not in NAMED_TUPLE and name != "_" and not private(name):
         return f"the attribute {name!r} is not allowed; {_advice(name, 'use public ones')}"
