@@ -226,6 +226,9 @@ class TrainConfig(PolicyFlags, EnvFlags):
     """auto takes Unsloth where CUDA and the package are there."""
     load_in_4bit: bool = False
     """Quantise the base model (CUDA only)."""
+    standby: bool = False
+    """Free vLLM's cache while the learner computes, and take it back to write (Unsloth's engine:
+    policy vllm)."""
     steps: int = 100
     """Optimiser steps."""
     seed: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,12 +49,14 @@ class Loaded:
         tokenizer: Pads on the left and has a pad token.
         name: What was loaded: a hub id or folder.
         why: Which library loaded it and the reason.
+        engine: vLLM's engine on the very same weights, where Unsloth brought one.
     """
 
     model: Any
     tokenizer: Any
     name: str
     why: str
+    engine: Any = None
 
     def base(self, rank: int) -> Base:
         """What a policy apart must know of it, for adapters up to this rank."""
@@ -76,7 +79,8 @@ def load_model(config: TrainConfig) -> Loaded:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
-    return Loaded(model, tokenizer, name, f"{loader}: {why}")
+    engine = getattr(getattr(model, "vllm_engine", None), "llm_engine", None)
+    return Loaded(model, tokenizer, name, f"{loader}: {why}", engine)
 
 
 def load_for_sampling(name: str, adapter: str, load_in_4bit: bool) -> tuple[Any, Any]:
@@ -198,11 +202,17 @@ def _base_model(name: str, load_in_4bit: bool) -> Any:
 
 
 def _load_unsloth(name: str, config: TrainConfig) -> tuple[Any, Any]:
+    if config.standby:
+        # Read when Unsloth is imported; the second keeps it from replacing gpu_memory_utilization.
+        os.environ["UNSLOTH_VLLM_STANDBY"] = os.environ["UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE"] = "1"
     from unsloth import FastLanguageModel
 
     try:
         model, tokenizer = FastLanguageModel.from_pretrained(
-            name, max_seq_length=_MAX_LENGTH, load_in_4bit=config.load_in_4bit
+            name,
+            max_seq_length=config.max_model_len or _context(name),
+            load_in_4bit=config.load_in_4bit,
+            **(_shared_engine(config) if config.policy == "vllm" else {}),
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise _missing(name, error) from error
@@ -217,6 +227,26 @@ def _load_unsloth(name: str, config: TrainConfig) -> tuple[Any, Any]:
         use_gradient_checkpointing="unsloth",
     )
     return model, tokenizer
+
+
+def _shared_engine(config: TrainConfig) -> dict[str, Any]:
+    """What makes Unsloth start vLLM first and build the learner on the engine's own weights."""
+    from taskgym.agents.vllm_engine import MAX_LORAS, admitted_rank
+
+    return {
+        "fast_inference": True,
+        "gpu_memory_utilization": config.gpu_memory_utilization,
+        "max_lora_rank": admitted_rank(config.lora.rank),
+        "max_loras": MAX_LORAS,
+    }
+
+
+def _context(name: str) -> int:
+    """The model's own limit, so far as there is memory for it."""
+    from transformers import AutoConfig
+
+    limit = AutoConfig.from_pretrained(name).get_text_config().max_position_embeddings
+    return min(limit, _MAX_LENGTH)
 
 
 def _peft_config(lora: LoraConfig, layers: int) -> Any:

@@ -72,6 +72,18 @@ def open_policy(config: PolicyFlags, base: Base, folder: Path) -> Iterator[Polic
 
 
 @contextmanager
+def shared_policy(engine: Any, base: Base) -> Iterator[Policy]:
+    """The policy of an engine that holds the learner's own base weights (Unsloth)."""
+    from taskgym.agents.standby import StandbyPolicy
+
+    policy = StandbyPolicy(engine, base.tokenizer, base.stop_ids)
+    try:
+        yield policy
+    finally:
+        policy.close()
+
+
+@contextmanager
 def open_chat(config: PolicyFlags, model: str) -> Iterator[Policy]:
     """The server at `server_url` as it speaks text, by its own chat template."""
     policy = ChatServerPolicy(_client(config), _ask_server(config, model).model)

@@ -23,7 +23,7 @@ from taskgym.training.evaluate import evaluate
 from taskgym.training.folder import RunFolder, checkpoint_step, new_folder, resolved, write_whole
 from taskgym.training.metrics import plain, truncate_after
 from taskgym.training.models import Loaded, load_model
-from taskgym.training.policies import check_policy, open_policy
+from taskgym.training.policies import check_policy, open_policy, shared_policy
 from taskgym.training.progress import episode_bar, evaluation_table, step_bar
 from taskgym.training.report import write_report
 from taskgym.training.sync import Sync
@@ -56,7 +56,12 @@ def _policy(config: TrainConfig, loaded: Loaded, folder: RunFolder) -> Iterator[
 
         yield TransformersPolicy(loaded.model, loaded.tokenizer)
         return
-    with open_policy(config, loaded.base(config.lora.rank), folder.path) as policy:
+    base = loaded.base(config.lora.rank)
+    if loaded.engine is not None:
+        with shared_policy(loaded.engine, base) as policy:
+            yield policy
+        return
+    with open_policy(config, base, folder.path) as policy:
         yield policy
 
 

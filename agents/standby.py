@@ -1,0 +1,42 @@
+"""An engine on the learner's own GPU memory: it writes, then lends its cache to the learner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from taskgym.agents.adapter import Adapter
+from taskgym.agents.policy import Request
+from taskgym.agents.vllm_policy import VllmPolicy
+
+_KEEP_WEIGHTS = 1  # vLLM's sleep level; the learner reads the same weights, so they must stay
+
+
+class StandbyPolicy(VllmPolicy):
+    """Wakes its engine when something is asked of it and lets it sleep when told to.
+
+    An engine that was started without sleep mode never sleeps, and this is a `VllmPolicy`.
+    """
+
+    def submit(self, request: Request) -> None:
+        """Wakes the engine and takes a request."""
+        self._wake()
+        super().submit(request)
+
+    def load_adapter(self, adapter: Adapter | None, version: int) -> None:
+        """Wakes the engine and writes with this adapter from now on."""
+        self._wake()
+        super().load_adapter(adapter, version)
+
+    def score(self, ids: Sequence[int]) -> list[float]:
+        """Wakes the engine and scores."""
+        self._wake()
+        return super().score(ids)
+
+    def rest(self) -> None:
+        """Frees the cache of past tokens until the next request."""
+        if self._engine.model_config.enable_sleep_mode:
+            self._engine.sleep(_KEEP_WEIGHTS)
+
+    def _wake(self) -> None:
+        if self._engine.model_config.enable_sleep_mode and self._engine.is_sleeping():
+            self._engine.wake_up()
