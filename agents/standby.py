@@ -1,4 +1,4 @@
-"""An engine on the learner's own GPU memory: it writes, then lends its cache to the learner."""
+"""A vLLM engine that gives its GPU memory to the learner while it has nothing to write."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from taskgym.agents.adapter import Adapter
 from taskgym.agents.policy import Request
 from taskgym.agents.vllm_policy import VllmPolicy
 
-_KEEP_WEIGHTS = 1  # vLLM's sleep level; the learner reads the same weights, so they must stay
+# vLLM's sleep level: the cache is dropped, the weights are moved to main memory. Where they are the
+# learner's too (Unsloth), they stay as they are.
+_KEEP_WEIGHTS = 1
 
 
 class StandbyPolicy(VllmPolicy):
@@ -33,7 +35,7 @@ class StandbyPolicy(VllmPolicy):
         return super().score(ids)
 
     def rest(self) -> None:
-        """Frees the cache of past tokens until the next request."""
+        """Frees the cache, and weights of its own, until the next request."""
         if self._engine.model_config.enable_sleep_mode:
             self._engine.sleep(_KEEP_WEIGHTS)
 

@@ -69,19 +69,20 @@ _PLAIN = {"loader": "transformers", "policy": "vllm"}
 _ATTENTION = {"lora": {"targets": ("q_proj", "k_proj", "v_proj", "o_proj")}}
 
 PATHS = {
-    "compile-default": Path_("qwen3-4b", _UNSLOTH, seconds=170),
+    "compile-default": Path_("qwen3-4b", _UNSLOTH, seconds=130),
     "unsloth-16bit": Path_("qwen3-4b", _UNSLOTH, EAGER),
     "compile-one-worker": Path_(
-        "qwen3-4b", _UNSLOTH, {"UNSLOTH_FORCE_SINGLE_COMPILE_WORKER": "1"}, seconds=170
+        "qwen3-4b", _UNSLOTH, {"UNSLOTH_FORCE_SINGLE_COMPILE_WORKER": "1"}, seconds=130
     ),
     "compile-partial": Path_(
-        "qwen3-4b", _UNSLOTH, {"UNSLOTH_COMPILE_DISABLE": "partial"}, seconds=170
+        "qwen3-4b", _UNSLOTH, {"UNSLOTH_COMPILE_DISABLE": "partial"}, seconds=130
     ),
     "hf-16bit": Path_("llama3.2-3b", _PLAIN),
     "unsloth-4bit": Path_("llama3.1-8b", _UNSLOTH | {"load_in_4bit": True}, EAGER),
     "unsloth-fp8": Path_("qwen3-8b", _UNSLOTH, EAGER, fp8=True),
     "unsloth-standby": Path_("qwen3-4b", _UNSLOTH | {"standby": True}, EAGER),
     "gpt-oss": Path_("gpt-oss-20b", _PLAIN | _ATTENTION, layers=4),
+    "hf-standby": Path_("llama3.2-3b", _PLAIN | {"standby": True}),
     "hf-4bit": Path_("llama3.1-8b", _PLAIN | {"load_in_4bit": True}),
 }
 
@@ -153,7 +154,7 @@ def run_here(name: str, layers: int) -> dict[str, Any]:
     """Trains, saves, reloads and compares; the numbers of one path."""
     import torch
 
-    faulthandler.dump_traceback_later(60, repeat=True)
+    faulthandler.dump_traceback_later(45, repeat=True)
     path = PATHS[name]
     depth = min(layers or path.layers, path.layers) if path.layers else layers
     with tempfile.TemporaryDirectory() as work:

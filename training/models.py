@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import os
 from collections.abc import Collection
@@ -12,9 +13,10 @@ from typing import Any
 
 from taskgym.agents.adapter import Adapter
 from taskgym.agents.chat import stop_ids
+from taskgym.training import recipes
 from taskgym.training.config import LoraConfig, TrainConfig
 from taskgym.training.devices import has_cuda
-from taskgym.training.errors import ModelError
+from taskgym.training.errors import ConfigError, ModelError
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +81,35 @@ def load_model(config: TrainConfig) -> Loaded:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
+    tokenizer.chat_template = chat_template(config, tokenizer.chat_template)
     engine = getattr(getattr(model, "vllm_engine", None), "llm_engine", None)
     return Loaded(model, tokenizer, name, f"{loader}: {why}", engine)
+
+
+def chat_template(config: TrainConfig, own: str | None) -> str | None:
+    """The template that the tokenizer shall have; it is saved with the adapter.
+
+    Args:
+        config: Names another template than its own, and variables for it.
+        own: The tokenizer's own, if it has one.
+
+    Raises:
+        ConfigError: There is no such file, or nothing that the variables could be for.
+    """
+    template = own
+    if config.chat_template:
+        shipped = Path(recipes.__file__).with_name(f"{config.chat_template}.jinja")
+        path = shipped if shipped.is_file() else Path(config.chat_template)
+        try:
+            template = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"chat_template: cannot read {path}: {error.strerror}") from error
+    if not config.chat_template_kwargs:
+        return template
+    if not template:
+        raise ConfigError("chat_template_kwargs: the model has no chat template they could be for")
+    values = config.chat_template_kwargs.items()
+    return "".join(f"{{% set {name} = {json.dumps(v)} %}}" for name, v in values) + template
 
 
 def load_for_sampling(name: str, adapter: str, load_in_4bit: bool) -> tuple[Any, Any]:
@@ -90,7 +119,7 @@ def load_for_sampling(name: str, adapter: str, load_in_4bit: bool) -> tuple[Any,
         ModelError: It cannot be found or loaded here.
     """
     name = _find(name) if name else _default_model()
-    model, tokenizer = _base_model(name, load_in_4bit), read_tokenizer(name)
+    model, tokenizer = _base_model(name, load_in_4bit), read_tokenizer(_spoken(name, adapter))
     if adapter:
         from peft import PeftModel
 
@@ -110,7 +139,7 @@ def sampling_base(name: str, adapter: str) -> Base:
     from transformers import GenerationConfig
 
     name = _find(name) if name else _default_model()
-    tokenizer = read_tokenizer(name)
+    tokenizer = read_tokenizer(_spoken(name, adapter))
     try:
         generation = GenerationConfig.from_pretrained(name)
     except (OSError, ValueError):
@@ -165,6 +194,11 @@ def read_tokenizer(name: str) -> Any:
         return AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise _missing(name, error) from error
+
+
+def _spoken(name: str, adapter: str) -> str:
+    """Where the tokenizer is read: an adapter's own has the chat template it was trained with."""
+    return adapter if (Path(adapter) / "tokenizer_config.json").is_file() else name
 
 
 def _default_model() -> str:

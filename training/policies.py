@@ -12,7 +12,7 @@ from typing import Any
 from taskgym.agents.policy import Policy, Sampling
 from taskgym.agents.server_client import ServerClient, ServerError
 from taskgym.agents.server_policy import ChatServerPolicy, ServerPolicy
-from taskgym.training.config import PolicyFlags
+from taskgym.training.config import PolicyFlags, TrainConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.errors import ConfigError
 from taskgym.training.models import Base
@@ -94,14 +94,15 @@ def open_chat(config: PolicyFlags, model: str) -> Iterator[Policy]:
 
 
 def _open_vllm(config: PolicyFlags, base: Base) -> Policy:
+    from taskgym.agents.standby import StandbyPolicy
     from taskgym.agents.vllm_engine import start_engine
-    from taskgym.agents.vllm_policy import VllmPolicy
 
+    standby = isinstance(config, TrainConfig) and config.standby
     try:
-        engine = start_engine(base.name, **_engine_options(config, base))
+        engine = start_engine(base.name, standby=standby, **_engine_options(config, base))
     except ValueError as error:
         raise ConfigError(f"vLLM cannot start: {error}") from error
-    return VllmPolicy(engine, base.tokenizer, base.stop_ids)
+    return StandbyPolicy(engine, base.tokenizer, base.stop_ids)
 
 
 def _open_server(config: PolicyFlags, base: Base, folder: Path, stack: ExitStack) -> Policy:
