@@ -157,6 +157,7 @@ class ServerPolicy(ConcurrentPolicy):
         """Unloads the adapter, if the server is still there, and closes the connections."""
         if self._served.folder is not None:
             self._unload(self._served)
+            self._served = _Served(self._model, self._version)
         shutil.rmtree(self._folder, ignore_errors=True)
         super().close()
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from taskgym.agents.server_client import ServerError
@@ -68,6 +69,8 @@ class VllmServer:
             *(("--max-model-len", str(max_model_len)) if max_model_len else ()),
             *(("--enforce-eager",) if on_cpu else ()),
         ]
+        # The kernel ends a process with the thread that started it: this one lives until `stop`.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="taskgym-server")
         self._process = self._start()
 
     @property
@@ -115,8 +118,12 @@ class VllmServer:
     def stop(self) -> None:
         """Ends it and what it started."""
         _end_group(self._process)
+        self._starter.shutdown()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        return self._starter.submit(self._spawn).result()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 self._command,

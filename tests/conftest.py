@@ -90,3 +90,8 @@ class Learner:
 @pytest.fixture
 def learner(small_model: Path) -> Learner:
     return Learner(small_model)
+
+
+@pytest.fixture
+def tiny_learner(tiny_model: Path) -> Learner:
+    return Learner(tiny_model)

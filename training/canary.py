@@ -19,9 +19,9 @@ TEXT = (
 _MOST_TOKENS = 96
 _SLACK = 4.0  # how many times the noise measured at the start a later gap may be
 _LEAST_TOLERANCE = 2e-3  # nats a token; float32 kernels differ by about 1e-5, bfloat16 by 1e-2
-_LOUD = 0.25  # nats a token by which the trial adapter must change the text
-_SEEN = 10.0  # how many times the noise that change must be
-_MOST_DOUBLINGS = 24
+_LOUD = 0.25  # nats a token by which the trial adapter shall change the text
+_MOST_DOUBLINGS = 8  # a very small model may never change that much
+_SEEN = 10.0  # how many times the noise, and the least tolerance, that change must be
 
 
 class SyncError(TaskgymError, RuntimeError):
@@ -90,11 +90,15 @@ class Canary:
 
     def _loud(self, louder: Callable[[], None], base: list[float]) -> list[float]:
         """What the learner makes of the text once the trial adapter is strong enough to be seen."""
+        learned = self._learned()
         for _ in range(_MOST_DOUBLINGS):
-            if _gap(learned := self._learned(), base) >= _LOUD:
-                return learned
+            if _gap(learned, base) >= _LOUD:
+                break
             louder()
-        raise SyncError("the learner's adapter changes nothing, however large: is it active?")
+            learned = self._learned()
+        if _gap(learned, base) < _SEEN * _LEAST_TOLERANCE:
+            raise SyncError("the learner's adapter changes nothing, however large: is it active?")
+        return learned
 
     def _cause(self, policy: ApartPolicy, base: list[float]) -> str:
         """What the sampler's answer is closest to, in words."""
