@@ -194,7 +194,8 @@ def config_for(path: Path_, base: Path, output: Path) -> Any:
         gpu_memory_utilization=0.35,
         lora=lora,
         sampling=Sampling(max_tokens=128),
-        grpo=GrpoConfig(learning_rate=5e-3, micro_batch=8),
+        # A random model never ends its turn, so that every completion is truncated.
+        grpo=GrpoConfig(learning_rate=5e-3, micro_batch=8, mask_truncated_completions=False),
         **flags,
     )
 

@@ -15,8 +15,9 @@ from taskgym.agents.adapter import Adapter
 from taskgym.agents.chat import stop_ids
 from taskgym.training import recipes
 from taskgym.training.config import LoraConfig, TrainConfig
-from taskgym.training.devices import has_cuda
-from taskgym.training.errors import ConfigError, ModelError
+from taskgym.training.devices import gpu_memory, has_cuda
+from taskgym.training.errors import ConfigError, ModelError, disk_is_full
+from taskgym.training.preflight import check_size
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ def load_model(config: TrainConfig) -> Loaded:
     """
     name = _find(config.model) if config.model else _default_model()
     loader, why = choose_loader(config.loader, has_cuda(), _installed("unsloth"))
+    if has_cuda():
+        check_size(config, loader, _config(name), gpu_memory(), name)
     logger.info("loading %s with %s: %s", name, loader, why)
     load = _load_unsloth if loader == "unsloth" else _load_transformers
     model, tokenizer = load(name, config)
@@ -277,10 +280,16 @@ def _shared_engine(config: TrainConfig) -> dict[str, Any]:
 
 def _context(name: str) -> int:
     """The model's own limit, so far as there is memory for it."""
+    return min(_config(name).get_text_config().max_position_embeddings, _MAX_LENGTH)
+
+
+def _config(name: str) -> Any:
     from transformers import AutoConfig
 
-    limit = AutoConfig.from_pretrained(name).get_text_config().max_position_embeddings
-    return min(limit, _MAX_LENGTH)
+    try:
+        return AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise _missing(name, error) from error
 
 
 def _peft_config(lora: LoraConfig, layers: int) -> Any:
@@ -331,6 +340,16 @@ def _find(name: str) -> str:
 
 
 def _missing(name: str, error: Exception) -> ModelError:
+    if disk_is_full(error):
+        return ModelError(
+            f"no space left on the disk while {name} was fetched: make room, or set HF_HOME to a "
+            "folder on another disk"
+        )
+    if "gated repo" in str(error):
+        return ModelError(
+            f"{name} is gated: accept its licence at https://huggingface.co/{name}, then log in "
+            "(hf auth login) or set HF_TOKEN; unsloth/ has ungated copies of many"
+        )
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     if Path(name).is_dir():
         return ModelError(f"the folder {name} holds no model that can be loaded: {reason}")

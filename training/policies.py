@@ -74,7 +74,7 @@ def open_policy(config: PolicyFlags, base: Base, folder: Path) -> Iterator[Polic
 @contextmanager
 def shared_policy(engine: Any, base: Base) -> Iterator[Policy]:
     """The policy of an engine that holds the learner's own base weights (Unsloth)."""
-    from taskgym.agents.standby import StandbyPolicy
+    from taskgym.agents.vllm_standby import StandbyPolicy
 
     policy = StandbyPolicy(engine, base.tokenizer, base.stop_ids)
     try:
@@ -94,7 +94,7 @@ def open_chat(config: PolicyFlags, model: str) -> Iterator[Policy]:
 
 
 def _open_vllm(config: PolicyFlags, base: Base) -> Policy:
-    from taskgym.agents.standby import StandbyPolicy
+    from taskgym.agents.vllm_standby import StandbyPolicy
     from taskgym.agents.vllm_engine import start_engine
 
     standby = isinstance(config, TrainConfig) and config.standby

@@ -1,8 +1,8 @@
 """Recipes: YAML files of settings for an env, by name or as an env's default on this machine.
 
-A file holds the settings of a run and two sections of what is otherwise: `small`, by the memory of a
-GPU (`--recipe qwen3-4b-dapo-16gb` takes `16gb`), and `notebook`, what the Unsloth notebook sets that
-the recipe comes from (`--notebook` lays it over).
+A file holds the settings of a run and two sections of differences. `small`: by the memory of a GPU
+(`--recipe qwen3-4b-dapo-16gb` takes `16gb`). `notebook`: what the Unsloth notebook sets that the
+recipe comes from (`--notebook` lays it over).
 """
 
 from __future__ import annotations
