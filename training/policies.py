@@ -94,8 +94,8 @@ def open_chat(config: PolicyFlags, model: str) -> Iterator[Policy]:
 
 
 def _open_vllm(config: PolicyFlags, base: Base) -> Policy:
-    from taskgym.agents.vllm_standby import StandbyPolicy
     from taskgym.agents.vllm_engine import start_engine
+    from taskgym.agents.vllm_standby import StandbyPolicy
 
     standby = isinstance(config, TrainConfig) and config.standby
     try:
