@@ -97,7 +97,7 @@ def check_size(config: TrainConfig, loader: str, model: Any, memory: float, name
     needed = weight_bytes(model, config.load_in_4bit) / _GIB * copies
     if not memory or needed < memory:
         return
-    twice = ", twice: learner and vLLM" if copies == 2 else ""
+    twice = ", in a copy for the learner and one for vLLM" if copies == 2 else ""
     smaller = sisters(config.recipe, memory) if config.recipe else []
     advice = [f"--recipe {smaller[0]}"] if smaller else []
     advice += ["--load-in-4bit"] if not config.load_in_4bit else []
