@@ -21,7 +21,7 @@ from datasets import Dataset
 from taskgym.agents.chat import Renderer
 from taskgym.agents.episode import Trajectory
 from taskgym.agents.groups import Group, Signal, collect_groups
-from taskgym.agents.policy import ApartPolicy, Policy
+from taskgym.agents.policy import ApartPolicy, Policy, RestingPolicy
 from taskgym.agents.rollout import Rollout
 from taskgym.agents.traces import to_record, write_episodes
 from taskgym.envs import TaskgymError
@@ -68,6 +68,8 @@ class Sampler:
         before, stale = dict(self._rollout.seconds), self._rollout.stale
         synced = self._sync(step)
         played = list(self._groups(step, list(dict.fromkeys(int(p) for p in prompts))))
+        if isinstance(self._rollout.policy, RestingPolicy):
+            self._rollout.policy.rest()
         kept = {group.trajectories[0].start.group: group for group in played}
         self._save(played, step)
         _check_failures([t for group in played for t in group.trajectories], step)

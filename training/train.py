@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,13 @@ from taskgym.training.evaluate import evaluate
 from taskgym.training.folder import RunFolder, checkpoint_step, new_folder, resolved, write_whole
 from taskgym.training.metrics import plain, truncate_after
 from taskgym.training.models import Loaded, load_model
-from taskgym.training.policies import check_policy, open_policy
+from taskgym.training.policies import check_policy, open_policy, shared_policy
+from taskgym.training.preflight import check_machine
 from taskgym.training.progress import episode_bar, evaluation_table, step_bar
 from taskgym.training.report import write_report
 from taskgym.training.sync import Sync
 from taskgym.training.tasks import TaskPlan, env_factory
+from taskgym.training.watchdog import watched
 
 
 def train(config: TrainConfig) -> RunFolder:
@@ -38,7 +40,8 @@ def train(config: TrainConfig) -> RunFolder:
     """
     check(config)
     plan = plan_tasks(config)
-    loaded = load_model(config)
+    with watched("loading the model"):
+        loaded = load_model(config)
     folder = _open_folder(config)
     print(f"model: {loaded.name} ({loaded.why})\nrun folder: {folder.path}")
     plan.keep_short(Renderer(loaded.tokenizer), config.prompt_quantile)
@@ -56,7 +59,14 @@ def _policy(config: TrainConfig, loaded: Loaded, folder: RunFolder) -> Iterator[
 
         yield TransformersPolicy(loaded.model, loaded.tokenizer)
         return
-    with open_policy(config, loaded.base(config.lora.rank), folder.path) as policy:
+    base = loaded.base(config.lora.rank)
+    if loaded.engine is not None:
+        with shared_policy(loaded.engine, base) as policy:
+            yield policy
+        return
+    with ExitStack() as stack:
+        with watched("starting the sampler"):
+            policy = stack.enter_context(open_policy(config, base, folder.path))
         yield policy
 
 
@@ -86,6 +96,7 @@ def check(config: TrainConfig) -> None:
     Raises:
         ConfigError: A package that the config needs is missing, or the launch is not supported.
     """
+    check_machine(config)
     needed: dict[str, str] = {tracker: tracker for tracker in config.trackers}
     if config.load_in_4bit or "8bit" in config.grpo.optim:
         needed["8-bit optimisers and 4-bit models"] = "bitsandbytes"
@@ -155,7 +166,13 @@ class _Stages:
         done = checkpoint_step(checkpoint) if checkpoint else 0
         for path in (self.folder.metrics, self.folder.episodes):
             truncate_after(path, done)
-        with step_bar(done, self.config.steps) as show:
+        with step_bar(done, self.config.steps) as show, ExitStack() as first:
+            first.enter_context(watched("working on the first step"))
+
+            def on_step(metrics: dict[str, float]) -> None:
+                first.close()
+                show(metrics)
+
             ended = learn(
                 self.config,
                 self.loaded,
@@ -164,7 +181,7 @@ class _Stages:
                 self.plan,
                 self.folder,
                 checkpoint,
-                show,
+                on_step,
             )
         save_adapter(self.loaded, self.folder.adapter)
         if not ended:
