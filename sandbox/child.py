@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from types import CodeType, ModuleType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 from taskgym.sandbox import guards, policy, unguarded
 from taskgym.sandbox.codec import BadValue, encode
@@ -83,6 +83,8 @@ def _run(order: bytes, drivers: list[ModuleType], rules: _Rules) -> bytes:
 class Program:
     """One compiled program and its entry function; whatever it raises becomes `Finished`."""
 
+    running: ClassVar[Program | None] = None
+
     def __init__(
         self, rules: _Rules, source: bytes, entry: str, seed: int, cap: int, recursion: int
     ):
@@ -91,13 +93,19 @@ class Program:
         sys.setrecursionlimit(1000)
         code = _compiled(rules, source.decode())
         self.file = code.co_filename
-        names = rules.program_globals(seed, _write)
+        Program.running = self
+        names = rules.program_globals(seed, self._print)
         sys.setrecursionlimit(recursion + OWN_FRAMES)
         self.guarded(exec, code, names)
         if not callable(names.get(entry)):
             problem = f"{entry} is not a function" if entry in names else f"it defines no {entry}"
             raise Finished(RAISED, report("EntryNotFound", problem))
         self.entry = names[entry]
+
+    def _print(self, text: str) -> None:
+        """In a batch, what earlier programs left may still be finalized, but prints no more."""
+        if Program.running is self:
+            _write(text)
 
     def guarded(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         """Calls into the program."""
