@@ -52,8 +52,8 @@ REFUSED = [
     ("construct", 2, "async comprehensions", "def f():\n    return [x async for x in y]"),
     ("construct", 1, "except\\*.*use except", "try:\n    pass\nexcept* ValueError:\n    pass"),
     ("construct", 1, "match.*if and elif", "match 1:\n    case _: pass"),
-    ("construct", 1, "keywords of a class", "class A(metaclass=type): pass"),
-    ("construct", 1, "keywords of a class", "class A(**{'metaclass': type}): pass"),
+    ("escape", 1, "keywords of a class", "class A(metaclass=type): pass"),
+    ("escape", 1, "keywords of a class", "class A(**{'metaclass': type}): pass"),
     ("construct", 1, "keywords of a class", "class A(object, x=1): pass"),
     # Builtins by name, called or not.
     ("escape", 1, "'exec'.*the code itself", "exec('1')"),
