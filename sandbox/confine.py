@@ -7,7 +7,7 @@ import select
 import signal
 from collections.abc import Callable
 
-from taskgym.sandbox import landlock, linux
+from taskgym.sandbox import host, landlock, linux
 from taskgym.sandbox.layers import Layer
 from taskgym.sandbox.seccomp import Filter
 
@@ -106,10 +106,11 @@ def _become_first_process() -> None:
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
         return
     os.closerange(1, HIGHEST)
-    poller = select.poll()
-    poller.register(0, 0)  # the socket to the parent: only to hear that it is gone
-    poller.register(os.pidfd_open(pid), select.POLLIN)
-    poller.poll()
-    os.kill(pid, signal.SIGKILL)
+    if (process := host.open_process(pid)) >= 0:
+        poller = select.poll()
+        poller.register(0, 0)  # the socket to the parent: only to hear that it is gone
+        poller.register(process, select.POLLIN)
+        poller.poll()
+        os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     os._exit(os.waitstatus_to_exitcode(status) != 0)

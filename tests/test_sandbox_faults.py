@@ -176,8 +176,9 @@ def test_a_driver_cannot_be_made_to_take_all_memory(tmp_path: Path) -> None:
 def test_a_layer_that_was_asked_for_and_is_missing_stops_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On a machine that has none of Linux's layers, which `sys.platform` feigns here."""
-    feign = "import runpy, sys; sys.platform = 'plan9'; runpy.run_path(sys.argv.pop(1), run_name="
+    """On a machine that has none of Linux's layers, as a supervisor is made to believe here."""
+    feign = "import os, runpy, sys; sys.platform = 'plan9'; del os.pidfd_open; "
+    feign += "runpy.run_path(sys.argv.pop(1), run_name="
     spawn = subprocess.Popen
 
     def elsewhere(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
