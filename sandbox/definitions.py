@@ -1,6 +1,7 @@
 """The part of the transformer that reads what a program defines: names, functions, classes."""
 
 from __future__ import annotations
+import __future__
 
 import ast
 from collections.abc import Iterator
@@ -132,6 +133,9 @@ class Definitions(Visitor):
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
         """Names that the facade has; `__future__` is dropped, as its features are in force."""
         if node.module == "__future__":
+            for each in node.names:
+                known = each.name in __future__.all_feature_names
+                self.refuse(node, None if known else f"no future feature {each.name!r}", "syntax")
             return ast.copy_location(ast.Pass(), node)
         module = "." * node.level + (node.module or "")
         if refusal := import_refused(module):

@@ -30,6 +30,7 @@ REFUSED = [
     ("syntax", None, "surrogates", "x = '\ud800'"),
     ("syntax", 1, "digits", "x = " + "1" * 5000),
     ("syntax", 1, "nested paren", "x = " + "(" * 300 + ")" * 300),
+    ("syntax", 1, "no future feature 'braces'", "from __future__ import braces"),
     # Imports.
     ("import", 3, "'os' is not allowed.*allowed are abc, array.*random", "\n\nimport os"),
     ("import", 1, "'numpy'.*lists and math", "import numpy as np"),
