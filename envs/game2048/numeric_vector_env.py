@@ -48,7 +48,7 @@ class Game2048NumericVector(VectorEnv[Observations, NDArray[np.int64], NDArray[A
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._games: Games | None = None
-        self._generators: list[np.random.Generator] = []
+        self._generators: dict[int, np.random.Generator] = {}
 
     def reset(
         self,
@@ -131,17 +131,16 @@ class Game2048NumericVector(VectorEnv[Observations, NDArray[np.int64], NDArray[A
         return mask
 
     def _seed(self, seed: int | Sequence[int | None] | None, which: NDArray[np.int64]) -> None:
-        """Gives the games their generators; a seed of None leaves a game the one it has."""
-        if not self._generators:
-            self._generators = [np_random()[0] for _ in range(self.num_envs if seed is None else 0)]
-            self._generators = self._generators or [np.random.default_rng(0)] * self.num_envs
-        if seed is None:
-            return
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else list(seed)
+        """Gives these games their generators; a seed of None leaves a game the one it has."""
+        seeds: list[int | None]
+        if seed is None or isinstance(seed, int):
+            seeds = [None if seed is None else seed + i for i in range(self.num_envs)]
+        else:
+            seeds = list(seed)
         if len(seeds) != self.num_envs:
             raise ValueError(f"wanted {self.num_envs} seeds, got {len(seeds)}")
         for i in which:
-            if seeds[i] is not None:
+            if seeds[i] is not None or i not in self._generators:
                 self._generators[i] = np_random(seeds[i])[0]
 
     def _draw(self, which: NDArray[np.int64]) -> Words:
