@@ -190,8 +190,8 @@ def test_boards_are_drawn_in_columns():
 
 def test_the_oracle_finds_nothing_on_a_finished_board():
     game = Game(1, 2)
-    game.cells = bytes([1, 2, 2, 1])
-    assert game.over and oracle.plan(game, 64, 10) == ""
+    game._cells = bytes([1, 2, 2, 1])
+    assert game.legal() == "" and oracle.plan(game, 64, 10) == ""
 
 
 # --- Game2048-Numeric-v0 ------------------------------------------------------------------------
