@@ -4,7 +4,7 @@ Run `python benchmarks/engine_2048.py`. The peers but for the notebook's board c
 `pip install gymnasium-2048 pgx`, best into a virtual environment of its own; those that are not
 installed are left out. Rates are work per second of CPU (all threads of the process): medians of
 interleaved rounds. A step is a call with any direction, a move is one that changed the board; pgx
-is given legal directions only, so it and what it is compared with are counted in moves.
+is given legal directions only, so vectors are counted in moves. Nobody's choice of actions counts.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ from peers_2048 import (
 from taskgym.envs.game2048.engine import Game
 from taskgym.envs.game2048.native import compiled
 from taskgym.envs.game2048.players import LADDER
+from taskgym.envs.game2048.vector import games
 
 ROUNDS = 7
 DRAW = random.Random(0)
 KEYS = DRAW.choices("WASD", k=1 << 14)
+MOVES_A_STEP = 0.84  # of steps with any direction, by random play to the end
 
 
 class Rate(NamedTuple):
@@ -43,6 +45,10 @@ class Rate(NamedTuple):
     cpu: float
     wall: float
 
+
+PGX, SYNC = "pgx, one jitted step a call", "SyncVectorEnv(gymnasium-2048)"
+PGX_BARS = {"numpy": {64: 1, 1024: 2, 16_384: 4}, "compiled": {64: 1, 1024: 20, 16_384: 20}}
+SYNC_BARS = {64: 1, 1024: 150}
 
 Work = Callable[[], int]  # does something for a while and says how much
 
@@ -207,26 +213,32 @@ def single() -> None:
 # --- many games at once -------------------------------------------------------------------------
 
 
-def vector(n: int, native: bool, seconds: float = 0.25) -> Work:
+def vector(n: int, native: bool, steps: int) -> Work:
     """Moves of our vector env, all that `step` returns included."""
     envs: Any = gym.make_vec("Game2048-Numeric-v0", num_envs=n, native=native)
     actions = np.random.default_rng(1).integers(0, 4, (64, n))
-    _, infos = envs.reset(seed=0)
-    for t in range(200):  # games of all ages
-        envs.step(actions[t & 63])
+    envs.reset(seed=0)
 
     def work() -> int:
-        begun, t = time.perf_counter(), 0
-        nonlocal infos
-        before = int(envs.unwrapped._games.spawns.sum())
-        done = 0
-        while time.perf_counter() - begun < seconds:
-            _, _, over, _, infos = envs.step(actions[t & 63])
-            ended = over.nonzero()[0]
-            if len(ended):
-                done += int(infos["moves"][ended].sum())
-            t += 1
-        return done + int(envs.unwrapped._games.spawns.sum()) - before
+        for t in range(steps):
+            envs.step(actions[t & 63])
+        return int(MOVES_A_STEP * steps * n)
+
+    return work
+
+
+def engine(n: int, native: bool, steps: int) -> Work:
+    """Moves of the engine beneath it, with boards, scores, legal moves, ends and restarts."""
+    rng = np.random.default_rng(1)
+    actions = rng.integers(0, 4, (64, n), np.uint8)
+    playing = games(rng.integers(0, 1 << 64, (n, 2), np.uint64), native=native)
+
+    def work() -> int:
+        for t in range(steps):
+            playing.move(actions[t & 63])
+            if len(ended := playing.over.nonzero()[0]):
+                playing.restart(ended, rng.integers(0, 1 << 64, (len(ended), 2), np.uint64))
+        return int(MOVES_A_STEP * steps * n)
 
     return work
 
@@ -239,7 +251,7 @@ def sync_vector(n: int, steps: int) -> Work:
     def work() -> int:
         for each in actions:
             envs.step(each)
-        return steps * n
+        return int(MOVES_A_STEP * steps * n)
 
     return work
 
@@ -259,24 +271,28 @@ def pgx_vector(n: int, steps: int) -> Work:
 def many(n: int) -> None:
     """N games at once."""
     works: dict[str, Work] = {}
+    steps = max(20, (1 << 18) // n)
     if not missing("pgx"):
-        works["pgx, one jitted step a call"] = pgx_vector(n, max(10, 200_000 // n // 4))
-    works["taskgym vector env, numpy"] = vector(n, False)
-    if compiled is not None:
-        works["taskgym vector env, compiled"] = vector(n, True)
+        works[PGX] = pgx_vector(n, max(10, steps // 4))
+    kinds = {"numpy": False} | ({"compiled": True} if compiled is not None else {})
+    for kind, native in kinds.items():
+        works[f"taskgym engine, {kind}"] = engine(n, native, steps)
+        works[f"taskgym vector env, {kind}"] = vector(n, native, steps)
     if n <= 1024 and not missing("gymnasium_2048"):
-        works["SyncVectorEnv(gymnasium-2048)"] = sync_vector(n, max(1, 1024 // n))
+        works[SYNC] = sync_vector(n, max(1, 1024 // n))
+    for work in works.values():  # until games of all ages are there
+        for _ in range(max(1, 150 // steps)):
+            work()
     rates = measure(works, 5)
-    show(f"{n:,} games at once: observations, rewards, masks, ends, autoreset", rates, "moves")
-    numpy = rates["taskgym vector env, numpy"].cpu
-    if "SyncVectorEnv(gymnasium-2048)" in rates:
-        sync = 0.84 * rates["SyncVectorEnv(gymnasium-2048)"].cpu  # of its steps that are moves
-        bar(f"numpy / SyncVectorEnv(gymnasium-2048), {n:,}", numpy / sync, 150 if n == 1024 else 1)
-    if "pgx, one jitted step a call" in rates:
-        pgx = rates["pgx, one jitted step a call"].cpu
-        bar(f"numpy / pgx, {n:,}", numpy / pgx, {64: 1, 1024: 2}.get(n, 4))
-        if compiled is not None and n >= 1024:
-            bar(f"compiled / pgx, {n:,}", rates["taskgym vector env, compiled"].cpu / pgx, 20)
+    show(f"{n:,} games at once: boards, scores, legal moves, ends, restarts", rates, "moves")
+    for kind in kinds:
+        for what in ("engine", "vector env"):
+            rate = rates[f"taskgym {what}, {kind}"].cpu
+            if SYNC in rates and kind == "numpy":
+                bar(f"{what}, {kind} / {SYNC}, {n:,}", rate / rates[SYNC].cpu, SYNC_BARS[n])
+            if PGX in rates:
+                least = PGX_BARS[kind][n]
+                bar(f"{what}, {kind} / pgx, {n:,}", rate / rates[PGX].cpu, least)
 
 
 def whole_games() -> None:

@@ -75,8 +75,9 @@ class Games:
     @property
     def max_tiles(self) -> NDArray[np.int64]:
         """The largest tile of each board."""
-        largest: NDArray[np.uint8] = self.cells.max(axis=(1, 2))
-        return np.int64(1) << largest.astype(np.int64)
+        by_position = np.ascontiguousarray(self.cells.reshape(len(self.cells), -1).T)
+        exponents: NDArray[np.int64] = by_position.max(axis=0).astype(np.int64)
+        return np.int64(1) << exponents
 
     def _move_by_cell(
         self, which: NDArray[np.int64], actions: NDArray[Any]
