@@ -262,11 +262,12 @@ class Game:
             return False
         self._upright = upright
         n = self.moves + 2
-        if not n % _BLOCK:
+        at = n % _BLOCK
+        if not at:
             self._bits = bits_of(self._a, self._b, n)
         cells = b"".join(slid)
         m = 10 * cells.count(0)
-        product = self._bits[n % _BLOCK] * m
+        product = self._bits[at] * m
         number = product >> 22
         if product & 0x3FFFFF < m:  # perhaps bits to be replaced
             number = below(self._a, self._b, n, m)
@@ -277,7 +278,7 @@ class Game:
         else:
             self._fours += 1
             self._cells = cells[: ~len(after)] + b"\2" + after
-        self.moves += 1
+        self.moves = n - 1
         self.over = m == 10 and not self._can_merge()
         return True
 

@@ -122,8 +122,9 @@ class TableGames(Games):
 
     def _large(self) -> NDArray[np.int64]:
         """The boards with a tile of 2**15 or more, which 2**13 tiles of at most 4 can be."""
-        old = np.flatnonzero(self.spawns >= _U(1 << 13))
-        return np.compress((self.cells[old] >= 15).any(axis=(1, 2)), old)
+        if self.spawns.max(initial=0) < 1 << 13:
+            return np.zeros(0, np.intp)
+        return np.flatnonzero((self.cells >= 15).any(axis=(1, 2)))
 
     def _move_by_table(self, actions: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         slid, gain, sides, row_cells = self._tables
