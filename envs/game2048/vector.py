@@ -101,6 +101,7 @@ class NativeGames(Games):
 
     def __init__(self, seeds: Words, size: int, engine: ModuleType):
         self._engine = engine
+        self._words = np.zeros((len(seeds), 2 if size == 4 else 0), np.uint64)
         super().__init__(seeds, size)
 
     def restart(self, which: NDArray[np.int64], seeds: Words) -> None:
@@ -108,7 +109,9 @@ class NativeGames(Games):
         n, size = len(which), self.cells.shape[1]
         cells, legal = np.empty((n, size, size), np.uint8), np.empty((n, 4), np.uint8)
         keys, spawns = np.empty((n, 2), np.uint64), np.empty(n, np.uint64)
-        self._engine.start(size, np.ascontiguousarray(seeds), cells, keys, spawns, legal)
+        words = np.empty((n, self._words.shape[1]), np.uint64)
+        self._engine.start(size, np.ascontiguousarray(seeds), cells, words, keys, spawns, legal)
+        self._words[which] = words
         self.cells[which], self.legal[which] = cells, legal
         self._keys[which], self.spawns[which] = keys, spawns
         self.scores[which] = 0
@@ -118,7 +121,9 @@ class NativeGames(Games):
         gains = np.empty(len(self.cells), np.int64)
         keys = np.ascontiguousarray(actions, np.uint8)
         size = self.cells.shape[1]
-        self._engine.step(size, keys, self.cells, self._keys, self.spawns, self.legal, gains)
+        self._engine.step(
+            size, keys, self.cells, self._words, self._keys, self.spawns, self.legal, gains
+        )
         changed = gains >= 0
         gains *= changed
         self.scores += gains
