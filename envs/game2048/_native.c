@@ -490,37 +490,49 @@ static int size_is_good(int size)
 }
 
 PyDoc_STRVAR(start_doc,
-"start(size, seeds, cells, words, keys, spawns, legal)\n--\n\n"
-"Starts a game on every board: two words of seed, two of the board (4x4 only), two of keys, one\n"
-"count of spawns, four bytes of legal moves for each.");
+"start(size, which, seeds, cells, words, keys, spawns, legal)\n--\n\n"
+"Starts new games at the 64-bit positions `which`, from two words of seed each. A game has two words\n"
+"of board (4x4 only), two of keys, one count of spawns and four bytes of legal moves.");
+
+static void start_one(Py_ssize_t i, int size, const uint64_t *seed, uint8_t *cells, Words *words, Keys *keys,
+                     uint64_t *spawns, uint8_t *legal)
+{
+    uint8_t *board = cells + i * size * size;
+    keys[i] = keys_of(seed[0], seed[1]);
+    memset(board, 0, (size_t)(size * size));
+    spawn(board, size, 0, keys[i], 0);
+    spawn(board, size, 0, keys[i], 1);
+    spawns[i] = 2;
+    if (size == 4)
+        words[i] = words_of(board);
+    find_legal(board, size, legal + 4 * i);
+}
 
 static PyObject *start(PyObject *self, PyObject *args)
 {
-    Py_buffer seeds, cells, words, keys, spawns, legal;
+    Py_buffer which, seeds, cells, words, keys, spawns, legal;
     int size, good = 0;
     (void)self;
-    if (!PyArg_ParseTuple(args, "iy*w*w*w*w*w*", &size, &seeds, &cells, &words, &keys, &spawns, &legal))
+    if (!PyArg_ParseTuple(args, "iy*y*w*w*w*w*w*", &size, &which, &seeds, &cells, &words, &keys, &spawns,
+                          &legal))
         return NULL;
-    Py_ssize_t n = spawns.len / 8, count = (Py_ssize_t)size * size;
-    if (size_is_good(size) && has(&seeds, "seeds", 16 * n) && has(&cells, "cells", count * n)
-        && has(&words, "words", size == 4 ? 16 * n : 0) && has(&keys, "keys", 16 * n) && has(&spawns, "spawns", 8 * n) && has(&legal, "legal", 4 * n)) {
-        const uint64_t *seed = seeds.buf;
-        for (Py_ssize_t i = 0; i < n; i++) {
-            uint8_t *board = (uint8_t *)cells.buf + i * count;
-            Keys k = keys_of(seed[2 * i], seed[2 * i + 1]);
-            ((Keys *)keys.buf)[i] = k;
-            memset(board, 0, (size_t)count);
-            spawn(board, size, 0, k, 0);
-            spawn(board, size, 0, k, 1);
-            ((uint64_t *)spawns.buf)[i] = 2;
-            find_legal(board, size, (uint8_t *)legal.buf + 4 * i);
-            if (size == 4)
-                ((Words *)words.buf)[i] = words_of(board);
-        }
+    Py_ssize_t n = spawns.len / 8, started = which.len / 8, count = (Py_ssize_t)size * size;
+    if (size_is_good(size) && has(&which, "which", 8 * started) && has(&seeds, "seeds", 16 * started)
+        && has(&cells, "cells", count * n) && has(&words, "words", size == 4 ? 16 * n : 0)
+        && has(&keys, "keys", 16 * n) && has(&spawns, "spawns", 8 * n) && has(&legal, "legal", 4 * n)) {
+        const int64_t *at = which.buf;
         good = 1;
+        for (Py_ssize_t i = 0; i < started && good; i++)
+            good = 0 <= at[i] && at[i] < n;
+        if (!good)
+            PyErr_Format(PyExc_IndexError, "a position is outside the %zd games", n);
+        for (Py_ssize_t i = 0; i < started && good; i++)
+            start_one((Py_ssize_t)at[i], size, (const uint64_t *)seeds.buf + 2 * i, cells.buf, words.buf,
+                      keys.buf, spawns.buf, legal.buf);
     }
-    PyBuffer_Release(&seeds), PyBuffer_Release(&cells), PyBuffer_Release(&words);
-    PyBuffer_Release(&keys), PyBuffer_Release(&spawns), PyBuffer_Release(&legal);
+    PyBuffer_Release(&which), PyBuffer_Release(&seeds), PyBuffer_Release(&cells);
+    PyBuffer_Release(&words), PyBuffer_Release(&keys), PyBuffer_Release(&spawns);
+    PyBuffer_Release(&legal);
     if (!good)
         return NULL;
     Py_RETURN_NONE;
