@@ -53,7 +53,8 @@ _C2 = 0x94D049BB133111EB
 
 # What the merges that made a tile 2**k of 2s have scored: f(k + 1) = 2 f(k) + 2**(k + 1).
 _WORTH = (0, *((k - 1) << k for k in range(1, 256)))
-_MEMO = 1 << 16  # lines remembered; all of them on 4x4, and at most some 16 MB on larger boards
+# Lines remembered of each kind. More than caches hold cost more to look up than to work out again.
+_MEMO = 1 << 14
 
 
 def mix(z: int) -> int:
