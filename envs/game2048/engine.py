@@ -258,7 +258,11 @@ class Game:
         # Columns of a board that is held row by row are slices with a stride, and the reverse.
         cells = self._cells
         lines = self._rows(cells) if upright is self._upright else self._columns(cells)
-        slid = itemgetter(*lines)(slide)
+        if self.size == 4:  # the same written out, which is quicker by a twentieth
+            first, second, third, fourth = lines
+            slid = slide[first], slide[second], slide[third], slide[fourth]
+        else:
+            slid = itemgetter(*lines)(slide)
         if slid == lines:
             return False
         self._upright = upright
