@@ -290,8 +290,9 @@ def many(n: int) -> None:
             ratio = rates[f"taskgym engine, {kind}"].cpu / rates[PGX].cpu
             bar(f"engine, {kind} / pgx, {n:,}", ratio, PGX_BARS[kind][n])
     if SYNC in rates:
-        ratio = rates["taskgym vector env, numpy"].cpu / rates[SYNC].cpu
-        bar(f"vector env, numpy / {SYNC}, {n:,}", ratio, SYNC_BARS[n])
+        for what in ("engine", "vector env"):
+            ratio = rates[f"taskgym {what}, numpy"].cpu / rates[SYNC].cpu
+            bar(f"{what}, numpy / {SYNC}, {n:,}", ratio, SYNC_BARS[n])
 
 
 def whole_games() -> None:
