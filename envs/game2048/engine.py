@@ -166,7 +166,7 @@ class Game:
 
     Args:
         seed: From 0 to 2**128 - 1; it decides every spawn.
-        size: Rows and columns of the board, at least 2.
+        size: Rows and columns of the board, from 2 to 255.
         target: The tile that counts as a win, a power of two from 4. The game goes on after it.
 
     Attributes:
@@ -195,8 +195,8 @@ class Game:
         seed, size, target = index(seed), index(size), index(target)
         if not 0 <= seed < 1 << 128:
             raise ValueError(f"seed is from 0 to 2**128 - 1, got {seed}")
-        if size < 2:
-            raise ValueError(f"size is at least 2, got {size}")
+        if not 2 <= size <= 255:  # beyond, 22 bits are too few for all empty cells
+            raise ValueError(f"size is from 2 to 255, got {size}")
         if target < 4 or target & (target - 1):
             raise ValueError(f"target is a power of two from 4, got {target}")
         self.size, self.target, self.moves, self.over = size, target, 0, False
