@@ -1,4 +1,4 @@
-"""The recipes: names, small forms, the notebooks' own settings, templates and what they learn from."""
+"""The recipes: names, small forms, the notebooks' own settings, chat templates."""
 
 from pathlib import Path
 from typing import Any

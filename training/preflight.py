@@ -117,7 +117,7 @@ def weight_bytes(model: Any, four_bit: bool) -> float:
         shapes = AutoModelForCausalLM.from_config(model)
     inner = sum(p.numel() for n, p in shapes.named_parameters() if ".layers." in n)
     outer = sum(p.numel() for n, p in shapes.named_parameters() if ".layers." not in n)
-    return inner * _bytes_each(quantised, four_bit) + outer * _PLAIN_BYTES
+    return float(inner * _bytes_each(quantised, four_bit) + outer * _PLAIN_BYTES)
 
 
 def _bytes_each(quantised: Any, four_bit: bool) -> float:
