@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import faulthandler
 import json
 import os
@@ -54,6 +55,8 @@ class Path_:
         fp8: Whether the base is a block-scaled FP8 checkpoint.
         seconds: It is ended after this long.
         layers: Most layers, where even a few are large.
+        recipe: Whose settings it has, all but the env; always at full depth.
+        card: GiB that a smaller card would have: the rest of this one is held meanwhile.
     """
 
     shape: str
@@ -62,6 +65,8 @@ class Path_:
     fp8: bool = False
     seconds: float = 240.0
     layers: int = 0
+    recipe: str = ""
+    card: int = 0
 
 
 _UNSLOTH = {"loader": "unsloth", "policy": "vllm"}
@@ -83,6 +88,13 @@ PATHS = {
     "unsloth-standby": Path_("qwen3-4b", _UNSLOTH | {"standby": True}, EAGER),
     "gpt-oss": Path_("gpt-oss-20b", _PLAIN | _ATTENTION, layers=4),
     "hf-standby": Path_("llama3.2-3b", _PLAIN | {"standby": True}),
+    "llama3.1-8b-gsm8k-16gb": Path_(
+        "llama3.1-8b", {}, EAGER, seconds=400, recipe="llama3.1-8b-gsm8k-16gb", card=16
+    ),
+    "qwen3-4b-dapo-24gb": Path_(
+        "qwen3-4b", {}, EAGER, seconds=400, recipe="qwen3-4b-dapo-24gb", card=24
+    ),
+    "qwen3-4b-dapo": Path_("qwen3-4b", {}, EAGER, seconds=400, recipe="qwen3-4b-dapo"),
     "hf-4bit": Path_("llama3.1-8b", _PLAIN | {"load_in_4bit": True}),
 }
 
@@ -140,14 +152,38 @@ def run_apart(name: str, layers: int, log: Path) -> dict[str, Any]:
         said.write(f"\n######## {name} {path}\n")
         said.flush()
         command = [sys.executable, __file__, "--one", name, str(result), "--layers", str(layers)]
-        process = subprocess.Popen(
-            command, stdout=said, stderr=said, env=environment, start_new_session=True
-        )
-        ended = _wait(process, path.seconds, said)
+        with smaller_card(path.card):
+            process = subprocess.Popen(
+                command, stdout=said, stderr=said, env=environment, start_new_session=True
+            )
+            ended = _wait(process, path.seconds, said)
         found = json.loads(result.read_text()) if result.exists() else {}
     wall = time.perf_counter() - began
     why = found.get("why") or ("" if found else ended)
     return {"path": name, "ok": not why, "why": why, "wall_s": round(wall, 1), **found}
+
+
+@contextlib.contextmanager
+def smaller_card(gib: int) -> Iterator[None]:
+    """Holds the rest of the GPU's memory, so that only this much is left for others."""
+    if not gib:
+        yield
+        return
+    hold = (
+        "import torch, sys; free, total = torch.cuda.mem_get_info(); "
+        f"kept = torch.empty(free - {gib} * 2**30, dtype=torch.uint8, device='cuda'); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout and holder.stdin
+    holder.stdout.readline()
+    try:
+        yield
+    finally:
+        holder.stdin.close()
+        holder.wait()
 
 
 def run_here(name: str, layers: int) -> dict[str, Any]:
@@ -156,7 +192,9 @@ def run_here(name: str, layers: int) -> dict[str, Any]:
 
     faulthandler.dump_traceback_later(45, repeat=True)
     path = PATHS[name]
-    depth = min(layers or path.layers, path.layers) if path.layers else layers
+    depth = 0 if path.recipe else layers
+    if path.layers:
+        depth = min(layers or path.layers, path.layers)
     with tempfile.TemporaryDirectory() as work:
         began = time.perf_counter()
         plain, base = make_base(path, depth, Path(work))
@@ -183,6 +221,8 @@ def config_for(path: Path_, base: Path, output: Path) -> Any:
     from taskgym.agents.policy import Sampling
     from taskgym.training.config import GrpoConfig, LoraConfig, TrainConfig
 
+    if path.recipe:
+        return recipe_config(path, base, output)
     flags = dict(path.flags)
     lora = LoraConfig(rank=32, alpha=64, **flags.pop("lora", {}))
     return TrainConfig(
@@ -197,6 +237,33 @@ def config_for(path: Path_, base: Path, output: Path) -> Any:
         # A random model never ends its turn, so that every completion is truncated.
         grpo=GrpoConfig(learning_rate=5e-3, micro_batch=8, mask_truncated_completions=False),
         **flags,
+    )
+
+
+def recipe_config(path: Path_, base: Path, output: Path) -> Any:
+    """Two steps of a recipe on the vowels: no warm-up, no evaluation, no groups drawn anew."""
+    import torch
+    from taskgym.training.cli import parse_train_config
+
+    made = parse_train_config(["--recipe", path.recipe])
+    total = torch.cuda.mem_get_info()[1] / 2**30
+    share = made.gpu_memory_utilization * (path.card or total) / total
+    grpo = dataclasses.replace(
+        made.grpo, learning_rate=5e-3, max_fresh_groups=0, mask_truncated_completions=False
+    )
+    return dataclasses.replace(
+        made,
+        env="gpu_paths:Vowels-v0",
+        env_kwargs={},
+        model=str(base),
+        steps=2,
+        output=str(output),
+        prompt_quantile=1.0,
+        gpu_memory_utilization=share,
+        chat_template="",
+        warmup=dataclasses.replace(made.warmup, data=""),
+        evaluation=dataclasses.replace(made.evaluation, tasks=0),
+        grpo=grpo,
     )
 
 
