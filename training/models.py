@@ -18,6 +18,7 @@ from taskgym.training.config import LoraConfig, TrainConfig
 from taskgym.training.devices import gpu_memory, has_cuda
 from taskgym.training.errors import ConfigError, ModelError, disk_is_full
 from taskgym.training.preflight import check_size
+from taskgym.training.smollm2 import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -239,9 +240,7 @@ def _base_model(name: str, load_in_4bit: bool) -> Any:
 
 
 def _load_unsloth(name: str, config: TrainConfig) -> tuple[Any, Any]:
-    if config.standby:
-        # Read when Unsloth is imported; the second keeps it from replacing gpu_memory_utilization.
-        os.environ["UNSLOTH_VLLM_STANDBY"] = os.environ["UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE"] = "1"
+    _set_unsloth_up(config)
     from unsloth import FastLanguageModel
 
     try:
@@ -264,6 +263,16 @@ def _load_unsloth(name: str, config: TrainConfig) -> tuple[Any, Any]:
         use_gradient_checkpointing="unsloth",
     )
     return model, tokenizer
+
+
+def _set_unsloth_up(config: TrainConfig) -> None:
+    """Variables that Unsloth reads when it is imported; what the user has set stays."""
+    # Its rewritten modules would else lie in the folder where the command was typed.
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_folder() / "unsloth_compiled"))
+    if config.standby:
+        os.environ.setdefault("UNSLOTH_VLLM_STANDBY", "1")
+        # Or it would replace gpu_memory_utilization by a share of its own.
+        os.environ.setdefault("UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE", "1")
 
 
 def _shared_engine(config: TrainConfig) -> dict[str, Any]:
