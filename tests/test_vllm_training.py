@@ -14,8 +14,8 @@ pytest.importorskip("vllm")
 pytestmark = pytest.mark.vllm
 
 SIZES = "--steps 2 --grpo.groups-per-step 2 --grpo.num-generations 4 --grpo.micro-batch 8"
-REST = "--grpo.learning-rate 1e-3 --sampling.max-tokens 8 --evaluation.tasks 0 --warmup.data="
-SMALL = [*SIZES.split(), *REST.split()]
+SHORT = "--grpo.learning-rate 1e-3 --grpo.max-fresh-groups 0 --sampling.max-tokens 8"
+SMALL = [*SIZES.split(), *SHORT.split(), "--evaluation.tasks", "0", "--warmup.data="]
 
 
 def command(name: str, *flags: str, cwd: Path) -> str:

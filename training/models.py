@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import logging
@@ -77,6 +78,8 @@ def load_model(config: TrainConfig) -> Loaded:
     """
     name = _find(config.model) if config.model else _default_model()
     loader, why = choose_loader(config.loader, has_cuda(), _installed("unsloth"))
+    if loader == "unsloth":
+        _import_unsloth(config)
     if has_cuda():
         check_size(config, loader, _config(name), gpu_memory(), name)
     logger.info("loading %s with %s: %s", name, loader, why)
@@ -240,7 +243,6 @@ def _base_model(name: str, load_in_4bit: bool) -> Any:
 
 
 def _load_unsloth(name: str, config: TrainConfig) -> tuple[Any, Any]:
-    _set_unsloth_up(config)
     from unsloth import FastLanguageModel
 
     try:
@@ -265,14 +267,15 @@ def _load_unsloth(name: str, config: TrainConfig) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _set_unsloth_up(config: TrainConfig) -> None:
-    """Variables that Unsloth reads when it is imported; what the user has set stays."""
+def _import_unsloth(config: TrainConfig) -> None:
+    """Before transformers, which it rewrites; what the user has set in the environment stays."""
     # Its rewritten modules would else lie in the folder where the command was typed.
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_folder() / "unsloth_compiled"))
     if config.standby:
         os.environ.setdefault("UNSLOTH_VLLM_STANDBY", "1")
         # Or it would replace gpu_memory_utilization by a share of its own.
         os.environ.setdefault("UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE", "1")
+    importlib.import_module("unsloth")
 
 
 def _shared_engine(config: TrainConfig) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import sys
@@ -30,6 +31,8 @@ from taskgym.training.report import write_report
 from taskgym.training.sync import Sync
 from taskgym.training.tasks import TaskPlan, env_factory
 from taskgym.training.watchdog import watched
+
+logger = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig) -> RunFolder:
@@ -120,6 +123,12 @@ def plan_tasks(config: TrainConfig) -> TaskPlan:
                 "leave some to train on"
             )
         print(f"tasks: {tasks}, {held_out} of them held out")
+    if plan.env.evaluation_only:
+        logger.warning(
+            "%s holds tasks that others measure models on: a model that was trained on them "
+            "cannot be compared by them any more",
+            config.env,
+        )
     return plan
 
 
