@@ -63,9 +63,10 @@ _UNSLOTH = {"loader": "unsloth", "policy": "vllm"}
 _PLAIN = {"loader": "transformers", "policy": "vllm"}
 _ATTENTION = {"lora": {"targets": ("q_proj", "k_proj", "v_proj", "o_proj")}}
 _EAGER = {"UNSLOTH_COMPILE_DISABLE": "1"}
+_FP8 = {"VLLM_USE_DEEP_GEMM": "0"}  # else its kernels are built by a compiler, one by one
 
 PATHS = {
-    "unsloth-fp8": Way("qwen3-8b", _UNSLOTH, _EAGER, fp8=True),
+    "unsloth-fp8": Way("qwen3-8b", _UNSLOTH, _EAGER | _FP8, fp8=True),
     "gpt-oss": Way("gpt-oss-20b", _PLAIN | _ATTENTION, layers=2),
     "unsloth-4bit": Way("llama3.1-8b", _UNSLOTH | {"load_in_4bit": True}, _EAGER),
     "unsloth-standby": Way("qwen3-4b", _UNSLOTH | {"standby": True}, _EAGER),
