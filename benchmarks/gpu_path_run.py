@@ -71,6 +71,9 @@ PATHS = {
     "unsloth-4bit": Way("llama3.1-8b", _UNSLOTH | {"load_in_4bit": True}, _EAGER),
     "unsloth-standby": Way("qwen3-4b", _UNSLOTH | {"standby": True}, _EAGER),
     "compile-default": Way("qwen3-4b", _UNSLOTH, hangs=True),
+    "compile-no-grouper": Way(
+        "qwen3-4b", _UNSLOTH, {"UNSLOTH_GRPO_PREFIX_GROUPER": "0"}, hangs=True
+    ),
     "unsloth-gpt-oss": Way(
         "gpt-oss-20b",
         {"loader": "unsloth", "policy": "transformers"} | _ATTENTION,
@@ -81,9 +84,6 @@ PATHS = {
     "hf-standby": Way("llama3.2-3b", _PLAIN | {"standby": True}),
     "compile-one-worker": Way(
         "qwen3-4b", _UNSLOTH, {"UNSLOTH_FORCE_SINGLE_COMPILE_WORKER": "1"}, hangs=True
-    ),
-    "compile-no-grouper": Way(
-        "qwen3-4b", _UNSLOTH, {"UNSLOTH_GRPO_PREFIX_GROUPER": "0"}, hangs=True
     ),
     "compile-partial": Way("qwen3-4b", _UNSLOTH, {"UNSLOTH_COMPILE_DISABLE": "partial"}),
     "unsloth-16bit": Way("qwen3-4b", _UNSLOTH, _EAGER),
