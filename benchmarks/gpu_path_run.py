@@ -62,36 +62,33 @@ class Way:
 _UNSLOTH = {"loader": "unsloth", "policy": "vllm"}
 _PLAIN = {"loader": "transformers", "policy": "vllm"}
 _ATTENTION = {"lora": {"targets": ("q_proj", "k_proj", "v_proj", "o_proj")}}
-_EAGER = {"UNSLOTH_COMPILE_DISABLE": "1"}
+_COMPILED = {"UNSLOTH_COMPILE_DISABLE": "0"}
 _FP8 = {"VLLM_USE_DEEP_GEMM": "0"}  # else its kernels are built by a compiler, one by one
 
 PATHS = {
-    "unsloth-fp8": Way("qwen3-8b", _UNSLOTH, _EAGER | _FP8, fp8=True),
+    "unsloth-fp8": Way("qwen3-8b", _UNSLOTH, _FP8, fp8=True),
     "gpt-oss": Way("gpt-oss-20b", _PLAIN | _ATTENTION, layers=2),
-    "unsloth-4bit": Way("llama3.1-8b", _UNSLOTH | {"load_in_4bit": True}, _EAGER),
-    "unsloth-standby": Way("qwen3-4b", _UNSLOTH | {"standby": True}, _EAGER),
-    "compile-default": Way("qwen3-4b", _UNSLOTH, hangs=True),
+    "unsloth-4bit": Way("llama3.1-8b", _UNSLOTH | {"load_in_4bit": True}),
+    "unsloth-standby": Way("qwen3-4b", _UNSLOTH | {"standby": True}),
+    "compile-default": Way("qwen3-4b", _UNSLOTH, _COMPILED, hangs=True),
     "compile-no-grouper": Way(
-        "qwen3-4b", _UNSLOTH, {"UNSLOTH_GRPO_PREFIX_GROUPER": "0"}, hangs=True
+        "qwen3-4b", _UNSLOTH, _COMPILED | {"UNSLOTH_GRPO_PREFIX_GROUPER": "0"}, hangs=True
     ),
     "unsloth-gpt-oss": Way(
         "gpt-oss-20b",
         {"loader": "unsloth", "policy": "transformers"} | _ATTENTION,
-        _EAGER,
         layers=2,
     ),
     "hf-4bit": Way("llama3.1-8b", _PLAIN | {"load_in_4bit": True}),
     "hf-standby": Way("llama3.2-3b", _PLAIN | {"standby": True}),
     "compile-one-worker": Way(
-        "qwen3-4b", _UNSLOTH, {"UNSLOTH_FORCE_SINGLE_COMPILE_WORKER": "1"}, hangs=True
+        "qwen3-4b", _UNSLOTH, _COMPILED | {"UNSLOTH_FORCE_SINGLE_COMPILE_WORKER": "1"}, hangs=True
     ),
     "compile-partial": Way("qwen3-4b", _UNSLOTH, {"UNSLOTH_COMPILE_DISABLE": "partial"}),
-    "unsloth-16bit": Way("qwen3-4b", _UNSLOTH, _EAGER),
+    "unsloth-16bit": Way("qwen3-4b", _UNSLOTH),
     "hf-16bit": Way("llama3.2-3b", _PLAIN),
-    "llama3.1-8b-gsm8k-16gb": Way(
-        "llama3.1-8b", {}, _EAGER, recipe="llama3.1-8b-gsm8k-16gb", card=16
-    ),
-    "qwen3-4b-dapo-24gb": Way("qwen3-4b", {}, _EAGER, recipe="qwen3-4b-dapo-24gb", card=24),
+    "llama3.1-8b-gsm8k-16gb": Way("llama3.1-8b", {}, recipe="llama3.1-8b-gsm8k-16gb", card=16),
+    "qwen3-4b-dapo-24gb": Way("qwen3-4b", {}, recipe="qwen3-4b-dapo-24gb", card=24),
     "tiny": Way("tiny", _PLAIN),  # these two run on a CPU as well
     "tiny-shared": Way("tiny", {"loader": "transformers", "policy": "transformers"}),
 }
