@@ -45,6 +45,7 @@ class Way:
         layers: Most layers, where even a few are large.
         recipe: Whose settings it has, all but the env; always at full depth.
         card: GiB that a smaller card would have: the rest of this one is held meanwhile.
+        tokens: Of a completion.
         hangs: Whether it is known to hang, so that where it is is written down now and then.
     """
 
@@ -56,6 +57,7 @@ class Way:
     layers: int = 0
     recipe: str = ""
     card: int = 0
+    tokens: int = 128
     hangs: bool = False
 
 
@@ -89,8 +91,8 @@ PATHS = {
     "hf-16bit": Way("llama3.2-3b", _PLAIN),
     "llama3.1-8b-gsm8k-16gb": Way("llama3.1-8b", {}, recipe="llama3.1-8b-gsm8k-16gb", card=16),
     "qwen3-4b-dapo-24gb": Way("qwen3-4b", {}, recipe="qwen3-4b-dapo-24gb", card=24),
-    "tiny": Way("tiny", _PLAIN),  # these two run on a CPU as well
-    "tiny-shared": Way("tiny", {"loader": "transformers", "policy": "transformers"}),
+    "tiny": Way("tiny", _PLAIN, tokens=8),  # these two run on a CPU as well
+    "tiny-shared": Way("tiny", {"loader": "transformers", "policy": "transformers"}, tokens=8),
 }
 
 
@@ -159,7 +161,7 @@ def config_for(way: Way, base: Path, output: Path) -> Any:
         max_model_len=1024,
         gpu_memory_utilization=0.12,
         lora=lora,
-        sampling=Sampling(max_tokens=128),
+        sampling=Sampling(max_tokens=way.tokens),
         # A random model never ends its turn, so that every completion is truncated.
         grpo=GrpoConfig(learning_rate=2e-2, micro_batch=8, mask_truncated_completions=False),
         **flags,
