@@ -6,17 +6,19 @@ Run it where vLLM is installed (without a GPU: `make test-vllm` makes such an en
 answer the same requests; completions run to the token limit, since their stop tokens are not told.
 """
 
-import argparse
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tyro
 from taskgym.agents.adapter import Adapter
+from taskgym.agents.chat import Renderer
 from taskgym.agents.policy import Policy, Request, Sampling
 from taskgym.training.config import LoraConfig, PolicyFlags, TrainConfig
 from taskgym.training.environment import prepare_environment
@@ -24,6 +26,20 @@ from taskgym.training.models import Loaded, load_model
 
 QUESTION = "Write a long story about a lighthouse keeper who collects numbers."
 RANK = 16
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Tokens a second of each policy on this machine."""
+
+    model: str = ""
+    """Folder or hub id; empty: SmolLM2-135M-Instruct."""
+    requests: int = 16
+    """Completions under way at once."""
+    tokens: int = 64
+    """Of each completion."""
+    rounds: int = 3
+    """Medians of this many count."""
 
 
 @contextmanager
@@ -55,17 +71,10 @@ def measure(policy: Policy, prompt: tuple[int, ...], requests: int, tokens: int)
 
 def main() -> None:
     """Measures each policy in turn and prints a table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default="", help="folder or hub id; empty: SmolLM2-135M")
-    parser.add_argument("--requests", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
-    args = parser.parse_args()
+    args = tyro.cli(Arguments)
     prepare_environment()
     loaded = load_model(TrainConfig(model=args.model, lora=LoraConfig(rank=RANK)))
     asked = [{"role": "user", "content": QUESTION}]
-    from taskgym.agents.chat import Renderer
-
     prompt = Renderer(loaded.tokenizer).opening(asked)
     print(
         f"{loaded.name}: {args.requests} requests of {args.tokens} tokens, {os.cpu_count()} cores"

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from taskgym.agents.chat import Renderer
 from taskgym.agents.policy import Policy, RestingPolicy
-from taskgym.envs import SingleTurnEnv
+from taskgym.envs import SingleTurnEnv, TaskgymError
 from taskgym.training.config import TrainConfig
 from taskgym.training.errors import INTERRUPTED, ConfigError, RunError, disk_is_full
 from taskgym.training.evaluate import evaluate
@@ -85,6 +85,8 @@ def _play_out(run: _Stages) -> None:
     except KeyboardInterrupt:
         print(_resume_hint(folder))
         raise
+    except TaskgymError as error:  # a server that is gone, a broken sync, failed machinery
+        raise RunError(f"{error}. {_resume_hint(folder)}") from error
     except Exception as error:
         if disk_is_full(error):
             raise RunError(f"no space left on the disk. {_resume_hint(folder)}") from error
