@@ -55,6 +55,14 @@ class Renderer:
         """The ids of a whole completion that ends in EOS, for supervised examples."""
         return (*self._encode(text), self.tokenizer.eos_token_id)
 
+    def cue(self) -> str:
+        """What the template writes where the policy shall begin to speak."""
+        asked: Messages = [{"role": "user", "content": "?"}]
+        plain = self.tokenizer.apply_chat_template(
+            asked, chat_template=self.template, tokenize=False, add_generation_prompt=False
+        )
+        return self._render(asked).removeprefix(plain)
+
     def _render(self, messages: Messages) -> str:
         text: str = self.tokenizer.apply_chat_template(
             messages, chat_template=self.template, tokenize=False, add_generation_prompt=True

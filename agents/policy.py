@@ -132,6 +132,14 @@ class ApartPolicy(Policy, Protocol):
         """
 
 
+@runtime_checkable
+class RestingPolicy(Policy, Protocol):
+    """A policy that holds memory which only writing needs."""
+
+    def rest(self) -> None:
+        """Gives that memory up until something is asked of it again."""
+
+
 class LockstepPolicy(ABC):
     """A policy that collects requests and answers all of them in one batch."""
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from taskgym.agents.adapter import Adapter
 
+MAX_LORAS = 2  # the one that writes and the one being brought
+
 _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
@@ -32,6 +34,8 @@ def start_engine(
     max_model_len: int | None,
     gpu_memory_utilization: float,
     on_cpu: bool,
+    four_bit: bool = False,
+    standby: bool = False,
 ) -> Any:
     """An `LLMEngine` that answers with log-probabilities and takes adapters.
 
@@ -42,6 +46,8 @@ def start_engine(
         max_model_len: Tokens of a prompt and its completion at most; None: the model's own limit.
         gpu_memory_utilization: Share of the GPU's memory for weights and cache; a CPU ignores it.
         on_cpu: Runs eagerly, since compiling for a CPU takes minutes and gains little.
+        four_bit: Quantises the weights as bitsandbytes does for the learner.
+        standby: Lets the engine sleep and give back its memory (`StandbyPolicy`).
 
     Raises:
         ImportError: vLLM is not installed, or not for this machine.
@@ -56,11 +62,13 @@ def start_engine(
         dtype=dtype,
         enable_lora=True,
         max_lora_rank=admitted_rank(max_lora_rank),
-        max_loras=2,  # the one that writes and the one being brought
+        max_loras=MAX_LORAS,
         max_model_len=max_model_len,
         gpu_memory_utilization=gpu_memory_utilization,
         logprobs_mode="processed_logprobs",  # of the distribution that tokens are drawn from
         enforce_eager=on_cpu,
+        quantization="bitsandbytes" if four_bit else None,
+        enable_sleep_mode=standby,
         disable_log_stats=True,
         seed=0,
     )
@@ -105,10 +113,17 @@ def _reader(usual: type[Any], adapter: Adapter) -> type[Any]:
     class FromMemory(usual):  # type: ignore[misc]
         @classmethod
         def from_local_checkpoint(
-            cls, folder: str, expected: set[str], peft_helper: Any, **options: Any
+            cls,
+            lora_dir: str,
+            expected_lora_modules: set[str],
+            peft_helper: Any,
+            *,
+            model_vocab_size: int | None = None,  # Unsloth's loader asks for it by name
+            **options: Any,
         ) -> Any:
-            named = ("lora_model_id", "dtype", "model_vocab_size", "weights_mapper")
-            kept = {name: options[name] for name in (*named, "skip_prefixes") if name in options}
+            named = ("lora_model_id", "dtype", "weights_mapper", "skip_prefixes")
+            kept = {name: options[name] for name in named if name in options}
+            kept["model_vocab_size"] = model_vocab_size
             # Copies, since vLLM multiplies the B matrices by alpha / r in place.
             tensors = {name: tensor.clone() for name, tensor in adapter.tensors.items()}
             return usual.from_lora_tensors(

@@ -143,7 +143,7 @@ def supervise(folder: Path, seed: int) -> None:
     tasks = [task for task in env.tasks if not env.evaluation_only(task)]
     processor = make_processor([task.question for task in tasks[:2000]])
     model = make_model(processor.tokenizer, seed)
-    loaded = Loaded(model, processor.tokenizer, ENV, "made here", processor)
+    loaded = Loaded(model, processor.tokenizer, ENV, "made here", processor=processor)
     renderer, optimizer = loaded.renderer, torch.optim.AdamW(model.parameters(), lr=RATE)
     chosen = balanced(tasks, seed)
     began = time.process_time()

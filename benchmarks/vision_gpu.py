@@ -86,7 +86,7 @@ def run(arguments: Arguments, loader: str) -> dict[str, Any]:
     if loader == "unsloth":
         import unsloth  # noqa: F401  (patches TRL, so it comes first)
     import torch
-    from taskgym.training.cli import overlay, read_yaml
+    from taskgym.training.cli import overlay
     from taskgym.training.config import TrainConfig
     from taskgym.training.metrics import MetricsFile
     from taskgym.training.recipes import find_recipe
@@ -94,7 +94,9 @@ def run(arguments: Arguments, loader: str) -> dict[str, Any]:
 
     recipe = find_recipe("gemma3-4b-mathvista", "")
     assert recipe is not None
-    config = overlay(TrainConfig(), read_yaml(recipe), "recipe")
+    config = TrainConfig()
+    for layer in recipe.layers:
+        config = overlay(config, layer, recipe.name)
     eight_bit = importlib.util.find_spec("bitsandbytes") is not None
     easyvqa = 500 if importlib.util.find_spec("easy_vqa") else 0
     env_kwargs = {"data": "sample", "geometry3k": False, "easyvqa": easyvqa, "shapes": 500}

@@ -230,8 +230,15 @@ class TrainConfig(PolicyFlags, EnvFlags):
     """Hub id or folder; empty: the recipe's on a GPU, SmolLM2-135M-Instruct without one."""
     loader: Literal["auto", "unsloth", "transformers"] = "auto"
     """auto takes Unsloth where CUDA and the package are there."""
+    chat_template: str = ""
+    """A Jinja file in place of the tokenizer's template; `working-out`: the Qwen3 notebooks'."""
+    chat_template_kwargs: Kwargs = field(default_factory=dict)
+    """Variables of the chat template, e.g. '{reasoning_effort: low}'."""
     load_in_4bit: bool = False
     """Quantise the base model (CUDA only)."""
+    standby: bool = False
+    """vLLM gives its memory to the learner while that computes, and takes it back to write (policy
+    vllm)."""
     steps: int = 100
     """Optimiser steps."""
     seed: int = 0
@@ -249,6 +256,8 @@ class TrainConfig(PolicyFlags, EnvFlags):
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     recipe: str = ""
     """A recipe by name or YAML file; empty: the env's own, if it has one for this machine."""
+    notebook: bool = False
+    """Train as the notebook that the recipe comes from does, to compare."""
     config: str = ""
     """A YAML file with these same names."""
     resume: str = ""
@@ -260,6 +269,8 @@ class TrainConfig(PolicyFlags, EnvFlags):
         super().__post_init__()
         _at_least("steps", self.steps, 1)
         _at_least("save_every", self.save_every, 1)
+        if self.standby and self.policy != "vllm":
+            raise ValueError(f"standby is for policy=vllm, got policy={self.policy}")
         if self.sampling.temperature == 0:
             raise ValueError(
                 "sampling.temperature 0 gives a group of equal completions; train at 1"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import json
 import logging
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +14,13 @@ from typing import Any
 
 from taskgym.agents.adapter import Adapter
 from taskgym.agents.chat import Renderer, stop_ids
+from taskgym.training import recipes
 from taskgym.training.config import LoraConfig, TrainConfig
-from taskgym.training.devices import has_cuda
-from taskgym.training.errors import ModelError
+from taskgym.training.devices import gpu_memory, has_cuda
+from taskgym.training.errors import ConfigError, ModelError, disk_is_full
+from taskgym.training.preflight import check_size
 from taskgym.training.sight import sight_targets
+from taskgym.training.smollm2 import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +64,7 @@ class Loaded:
         tokenizer: Pads on the left and has a pad token.
         name: What was loaded: a hub id or folder.
         why: Which library loaded it and the reason.
+        engine: vLLM's engine on the very same weights, where Unsloth brought one.
         processor: Of a vision-language model, with its tokenizer inside; None for text alone.
     """
 
@@ -65,6 +72,7 @@ class Loaded:
     tokenizer: Any
     name: str
     why: str
+    engine: Any = None
     processor: Any = None
 
     @property
@@ -100,6 +108,10 @@ def load_model(config: TrainConfig, *, sees: bool = False) -> Loaded:
     """
     name = _named(config.model, sees)
     loader, why = choose_loader(config.loader, has_cuda(), _installed("unsloth"))
+    if loader == "unsloth":
+        _import_unsloth(config)
+    if has_cuda():
+        check_size(config, loader, _config(name), gpu_memory(), name)
     logger.info("loading %s with %s: %s", name, loader, why)
     load = _load_unsloth if loader == "unsloth" else _load_transformers
     model, reader = load(name, config, sees)
@@ -107,7 +119,36 @@ def load_model(config: TrainConfig, *, sees: bool = False) -> Loaded:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
-    return Loaded(model, tokenizer, name, f"{loader}: {why}", processor)
+    speaker = processor or tokenizer
+    speaker.chat_template = chat_template(config, speaker.chat_template)
+    engine = getattr(getattr(model, "vllm_engine", None), "llm_engine", None)
+    return Loaded(model, tokenizer, name, f"{loader}: {why}", engine, processor)
+
+
+def chat_template(config: TrainConfig, own: str | None) -> str | None:
+    """The template that the tokenizer shall have; it is saved with the adapter.
+
+    Args:
+        config: Names another template than its own, and variables for it.
+        own: The tokenizer's own, if it has one.
+
+    Raises:
+        ConfigError: There is no such file, or nothing that the variables could be for.
+    """
+    template = own
+    if config.chat_template:
+        shipped = Path(recipes.__file__).with_name(f"{config.chat_template}.jinja")
+        path = shipped if shipped.is_file() else Path(config.chat_template)
+        try:
+            template = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"chat_template: cannot read {path}: {error.strerror}") from error
+    if not config.chat_template_kwargs:
+        return template
+    if not template:
+        raise ConfigError("chat_template_kwargs: the model has no chat template they could be for")
+    values = config.chat_template_kwargs.items()
+    return "".join(f"{{% set {name} = {json.dumps(v)} %}}" for name, v in values) + template
 
 
 def load_for_sampling(
@@ -119,7 +160,8 @@ def load_for_sampling(
         ModelError: It cannot be found or loaded here, or is shown pictures and cannot see.
     """
     name = _named(name, sees)
-    model, tokenizer = _base_model(name, load_in_4bit, sees), _reader(name, sees)
+    model = _base_model(name, load_in_4bit, sees)
+    tokenizer = _reader(_spoken(name, adapter), sees)
     if adapter:
         from peft import PeftModel
 
@@ -139,8 +181,8 @@ def sampling_base(name: str, adapter: str, *, sees: bool = False) -> Base:
     from transformers import GenerationConfig
 
     name = _named(name, sees)
-    processor = read_processor(name) if sees else None
-    tokenizer = processor.tokenizer if processor else read_tokenizer(name)
+    reader = _reader(_spoken(name, adapter), sees)
+    processor, tokenizer = (reader, reader.tokenizer) if sees else (None, reader)
     try:
         generation = GenerationConfig.from_pretrained(name)
     except (OSError, ValueError):
@@ -195,6 +237,11 @@ def read_tokenizer(name: str) -> Any:
         return AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise _missing(name, error) from error
+
+
+def _spoken(name: str, adapter: str) -> str:
+    """Where the tokenizer is read: an adapter's own has the chat template it was trained with."""
+    return adapter if (Path(adapter) / "tokenizer_config.json").is_file() else name
 
 
 def read_processor(name: str) -> Any:
@@ -279,7 +326,10 @@ def _load_unsloth(name: str, config: TrainConfig, sees: bool) -> tuple[Any, Any]
     loader = unsloth.FastVisionModel if sees else unsloth.FastLanguageModel
     try:
         model, reader = loader.from_pretrained(
-            name, max_seq_length=_MAX_LENGTH, load_in_4bit=config.load_in_4bit
+            name,
+            max_seq_length=config.max_model_len or _context(name),
+            load_in_4bit=config.load_in_4bit,
+            **(_shared_engine(config) if config.policy == "vllm" else {}),
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise _missing(name, error) from error
@@ -299,6 +349,46 @@ def _load_unsloth(name: str, config: TrainConfig, sees: bool) -> tuple[Any, Any]
         **chosen,
     )
     return model, reader
+
+
+def _import_unsloth(config: TrainConfig) -> None:
+    """Before transformers, which it rewrites; what the user has set in the environment stays."""
+    # Its rewritten modules would else lie in the folder where the command was typed.
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_folder() / "unsloth_compiled"))
+    # Its compiled loss had not finished a first step after minutes (docs/gpu.md).
+    os.environ.setdefault("UNSLOTH_COMPILE_DISABLE", "1")
+    if config.standby:
+        os.environ.setdefault("UNSLOTH_VLLM_STANDBY", "1")
+        # Or it would replace gpu_memory_utilization by a share of its own.
+        os.environ.setdefault("UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE", "1")
+    importlib.import_module("unsloth")
+
+
+def _shared_engine(config: TrainConfig) -> dict[str, Any]:
+    """What makes Unsloth start vLLM first and build the learner on the engine's own weights."""
+    from taskgym.agents.vllm_engine import MAX_LORAS, admitted_rank
+
+    return {
+        "fast_inference": True,
+        "gpu_memory_utilization": config.gpu_memory_utilization,
+        "max_lora_rank": admitted_rank(config.lora.rank),
+        "max_loras": MAX_LORAS,
+    }
+
+
+def _context(name: str) -> int:
+    """The model's own limit, so far as there is memory for it."""
+    limit: int = _config(name).get_text_config().max_position_embeddings
+    return min(limit, _MAX_LENGTH)
+
+
+def _config(name: str) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise _missing(name, error) from error
 
 
 def _peft_config(lora: LoraConfig, layers: int, sees: bool = False) -> Any:
@@ -350,6 +440,16 @@ def _find(name: str) -> str:
 
 
 def _missing(name: str, error: Exception) -> ModelError:
+    if disk_is_full(error):
+        return ModelError(
+            f"no space left on the disk while {name} was fetched: make room, or set HF_HOME to a "
+            "folder on another disk"
+        )
+    if "gated repo" in str(error):
+        return ModelError(
+            f"{name} is gated: accept its licence at https://huggingface.co/{name}, then log in "
+            "(hf auth login) or set HF_TOKEN; unsloth/ has ungated copies of many"
+        )
     reason = _first_line(error)
     if Path(name).is_dir():
         return ModelError(f"the folder {name} holds no model that can be loaded: {reason}")

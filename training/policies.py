@@ -12,7 +12,7 @@ from typing import Any
 from taskgym.agents.policy import Policy, Sampling
 from taskgym.agents.server_client import ServerClient, ServerError
 from taskgym.agents.server_policy import ChatServerPolicy, ServerPolicy
-from taskgym.training.config import PolicyFlags
+from taskgym.training.config import PolicyFlags, TrainConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.errors import ConfigError
 from taskgym.training.models import Base
@@ -72,6 +72,18 @@ def open_policy(config: PolicyFlags, base: Base, folder: Path) -> Iterator[Polic
 
 
 @contextmanager
+def shared_policy(engine: Any, base: Base) -> Iterator[Policy]:
+    """The policy of an engine that holds the learner's own base weights (Unsloth)."""
+    from taskgym.agents.vllm_standby import StandbyPolicy
+
+    policy = StandbyPolicy(engine, base.tokenizer, base.stop_ids)
+    try:
+        yield policy
+    finally:
+        policy.close()
+
+
+@contextmanager
 def open_chat(config: PolicyFlags, model: str) -> Iterator[Policy]:
     """The server at `server_url` as it speaks text, by its own chat template."""
     policy = ChatServerPolicy(_client(config), _ask_server(config, model).model)
@@ -83,13 +95,14 @@ def open_chat(config: PolicyFlags, model: str) -> Iterator[Policy]:
 
 def _open_vllm(config: PolicyFlags, base: Base) -> Policy:
     from taskgym.agents.vllm_engine import start_engine
-    from taskgym.agents.vllm_policy import VllmPolicy
+    from taskgym.agents.vllm_standby import StandbyPolicy
 
+    standby = isinstance(config, TrainConfig) and config.standby
     try:
-        engine = start_engine(base.name, **_engine_options(config, base))
+        engine = start_engine(base.name, standby=standby, **_engine_options(config, base))
     except ValueError as error:
         raise ConfigError(f"vLLM cannot start: {error}") from error
-    return VllmPolicy(engine, base.tokenizer, base.stop_ids)
+    return StandbyPolicy(engine, base.tokenizer, base.stop_ids)
 
 
 def _open_server(config: PolicyFlags, base: Base, folder: Path, stack: ExitStack) -> Policy:
@@ -132,6 +145,7 @@ def _engine_options(config: PolicyFlags, base: Base) -> dict[str, Any]:
         "max_model_len": config.max_model_len or None,
         "gpu_memory_utilization": config.gpu_memory_utilization,
         "on_cpu": not has_cuda(),
+        "four_bit": getattr(config, "load_in_4bit", False),  # the same weights as the learner's
     }
 
 

@@ -5,28 +5,33 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
-from taskgym.agents.policy import Policy
-from taskgym.envs import SingleTurnEnv
+from taskgym.agents.policy import Policy, RestingPolicy
+from taskgym.envs import SingleTurnEnv, TaskgymError
 from taskgym.training.config import TrainConfig
 from taskgym.training.errors import INTERRUPTED, ConfigError, RunError, disk_is_full
 from taskgym.training.evaluate import evaluate
 from taskgym.training.folder import RunFolder, checkpoint_step, new_folder, resolved, write_whole
 from taskgym.training.metrics import plain, truncate_after
 from taskgym.training.models import Loaded, load_model
-from taskgym.training.policies import check_policy, open_policy
+from taskgym.training.policies import check_policy, open_policy, shared_policy
+from taskgym.training.preflight import check_machine
 from taskgym.training.progress import episode_bar, evaluation_table, step_bar
 from taskgym.training.report import write_report
 from taskgym.training.sync import Sync
 from taskgym.training.tasks import TaskPlan, env_factory
+from taskgym.training.watchdog import watched
+
+logger = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig) -> RunFolder:
@@ -37,7 +42,8 @@ def train(config: TrainConfig) -> RunFolder:
     """
     check(config)
     plan = plan_tasks(config)
-    loaded = load_model(config, sees=plan.pictures > 0)
+    with watched("loading the model"):
+        loaded = load_model(config, sees=plan.pictures > 0)
     folder = _open_folder(config)
     print(f"model: {loaded.name} ({loaded.why})\nrun folder: {folder.path}")
     plan.keep_short(loaded.renderer, config.prompt_quantile)
@@ -55,7 +61,14 @@ def _policy(config: TrainConfig, loaded: Loaded, folder: RunFolder) -> Iterator[
 
         yield TransformersPolicy(loaded.model, loaded.tokenizer, loaded.renderer)
         return
-    with open_policy(config, loaded.base(config.lora.rank), folder.path) as policy:
+    base = loaded.base(config.lora.rank)
+    if loaded.engine is not None:
+        with shared_policy(loaded.engine, base) as policy:
+            yield policy
+        return
+    with ExitStack() as stack:
+        with watched("starting the sampler"):
+            policy = stack.enter_context(open_policy(config, base, folder.path))
         yield policy
 
 
@@ -71,6 +84,8 @@ def _play_out(run: _Stages) -> None:
     except KeyboardInterrupt:
         print(_resume_hint(folder))
         raise
+    except TaskgymError as error:  # a server that is gone, a broken sync, failed machinery
+        raise RunError(f"{error}. {_resume_hint(folder)}") from error
     except Exception as error:
         if disk_is_full(error):
             raise RunError(f"no space left on the disk. {_resume_hint(folder)}") from error
@@ -85,6 +100,7 @@ def check(config: TrainConfig) -> None:
     Raises:
         ConfigError: A package that the config needs is missing, or the launch is not supported.
     """
+    check_machine(config)
     needed: dict[str, str] = {tracker: tracker for tracker in config.trackers}
     if config.load_in_4bit or "8bit" in config.grpo.optim:
         needed["8-bit optimisers and 4-bit models"] = "bitsandbytes"
@@ -112,6 +128,12 @@ def plan_tasks(config: TrainConfig) -> TaskPlan:
                 "leave some to train on"
             )
         print(f"tasks: {tasks}, {held_out} of them held out")
+    if plan.env.evaluation_only:
+        logger.warning(
+            "%s holds tasks that others measure models on: a model that was trained on them "
+            "cannot be compared by them any more",
+            config.env,
+        )
     return plan
 
 
@@ -143,6 +165,8 @@ class _Stages:
     def _warm_up(self) -> None:
         from taskgym.training.warmup import warm_up
 
+        if isinstance(self.policy, RestingPolicy):
+            self.policy.rest()
         warm_up(self.config, self.loaded, self.plan, self.folder.checkpoints / "warmup")
         part = self.folder.path / "warmup.tmp"  # renamed when whole, so that a kill leaves none
         shutil.rmtree(part, ignore_errors=True)
@@ -158,7 +182,13 @@ class _Stages:
         done = checkpoint_step(checkpoint) if checkpoint else 0
         for path in (self.folder.metrics, self.folder.episodes):
             truncate_after(path, done)
-        with step_bar(done, self.config.steps) as show:
+        with step_bar(done, self.config.steps) as show, ExitStack() as first:
+            first.enter_context(watched("working on the first step"))
+
+            def on_step(metrics: dict[str, float]) -> None:
+                first.close()
+                show(metrics)
+
             ended = learn(
                 self.config,
                 self.loaded,
@@ -167,7 +197,7 @@ class _Stages:
                 self.plan,
                 self.folder,
                 checkpoint,
-                show,
+                on_step,
             )
         save_adapter(self.loaded, self.folder.adapter)
         if not ended:
