@@ -140,7 +140,7 @@ def supervise(folder: Path, seed: int) -> None:
     from taskgym.training.warmup import Collator, Example
 
     env = gym.make(ENV).unwrapped
-    tasks = [task for task in env.tasks if not env.evaluation_only(task)]
+    tasks = [task for task in env.tasks if not env.kept_for_evaluation(task)]
     processor = make_processor([task.question for task in tasks[:2000]])
     model = make_model(processor.tokenizer, seed)
     loaded = Loaded(model, processor.tokenizer, ENV, "made here", processor=processor)

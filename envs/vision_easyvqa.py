@@ -37,7 +37,7 @@ class VisionEasyVqa(VisionEnv):
         """The rows of `data`, or both splits of the package."""
         return super().load() if self.data is not None else easyvqa_rows()
 
-    def evaluation_only(self, task: Task) -> bool:
+    def kept_for_evaluation(self, task: Task) -> bool:
         """Whether the task is of the package's test split."""
         return task.row.get("split") == "test"
 

@@ -18,8 +18,8 @@ class VisionMathVision(VisionEnv):
         local = vision.get("data") is not None
         super().__init__(split=split or ("train" if local else "test"), **vision)
 
-    def evaluation_only(self, task: Task) -> bool:
-        """Always: training on it would spoil the test."""
+    def kept_for_evaluation(self, task: Task) -> bool:
+        """Every one: training on the test set would spoil it."""
         return True
 
 

@@ -76,7 +76,7 @@ class VisionMathVista(VisionEnv):
             raise DataError(f"{self} has nothing to train on: every source is missing or empty")
         return Tasks([*kept, *seen], {"shared with testmini": len(trained) - len(kept)})
 
-    def evaluation_only(self, task: Task) -> bool:
+    def kept_for_evaluation(self, task: Task) -> bool:
         """Whether it is of testmini, or of its held-out part where the rest is trained on."""
         if self.train_on_testmini:
             return int(task.task_id[0], 16) < HELD_OUT

@@ -182,7 +182,7 @@ def test_mathvista_rows_keep_choices_precision_and_units():
     written = [json.loads(x) for x in shared("mathvista_testmini_text.jsonl").open()]
     data = [{**row, "image": picture_} for row in written]
     env = make("Vision-MathVista-v0", data=data, geometry3k=False, easyvqa=0)
-    kept = [task for task in env.tasks if env.evaluation_only(task)]
+    kept = [task for task in env.tasks if env.kept_for_evaluation(task)]
     by_question = {task.question: task for task in kept}
     for row in written:
         task = by_question.get(row["question"].strip())
@@ -193,7 +193,7 @@ def test_mathvista_rows_keep_choices_precision_and_units():
         assert bool(task.row["choices"]) == (row["question_type"] == "multi_choice")
         assert task.row["precision"] == row["precision"]
     free = make("Vision-MathVista-v0", data=data, kinds="free_form", geometry3k=False, easyvqa=0)
-    assert all(not t.row["choices"] for t in free.tasks if free.evaluation_only(t))
+    assert all(not t.row["choices"] for t in free.tasks if free.kept_for_evaluation(t))
 
 
 def test_the_prompt_shows_the_picture_then_asks():
@@ -263,8 +263,8 @@ def test_mathvista_trains_on_other_sets_and_evaluates_on_testmini():
     tasks = made.env.tasks
     held = {start.index for start in made.evaluation_starts(1)}
     assert made.trains and held and held.isdisjoint(made.training_order())
-    assert all(made.env.evaluation_only(tasks[i]) for i in held)
-    assert not any(made.env.evaluation_only(tasks[i]) for i in made.training_order())
+    assert all(made.env.kept_for_evaluation(tasks[i]) for i in held)
+    assert not any(made.env.kept_for_evaluation(tasks[i]) for i in made.training_order())
     assert all(tasks[i].row["trains"] for i in made.training_order())
 
 
@@ -277,7 +277,7 @@ def test_training_rows_that_testmini_shares_are_left_out():
         ("y?", "3", picture("white")),
     )
     env = make("Vision-MathVista-v0", data=seen, geometry3k=training, easyvqa=0, shapes=0)
-    kept = [task.answer for task in env.tasks if not env.evaluation_only(task)]
+    kept = [task.answer for task in env.tasks if not env.kept_for_evaluation(task)]
     assert kept == ["2", "3"]
     assert env.tasks.dropped == {"shared with testmini": 2}
 
@@ -306,8 +306,8 @@ def test_mathvision_is_for_evaluation_alone():
 @needs_easyvqa
 def test_easyvqa_keeps_its_own_test_split_for_evaluation():
     env = make("Vision-EasyVQA-v0")
-    train = {t.row["image_hash"] for t in env.tasks if not env.evaluation_only(t)}
-    test = {t.row["image_hash"] for t in env.tasks if env.evaluation_only(t)}
+    train = {t.row["image_hash"] for t in env.tasks if not env.kept_for_evaluation(t)}
+    test = {t.row["image_hash"] for t in env.tasks if env.kept_for_evaluation(t)}
     assert (len(train), len(test)) == (4000, 1000) and train.isdisjoint(test)
     _, info = env.reset(seed=3)
     assert env.step(env.gold_action())[1] == 4.0 and info["image_hash"] in train | test

@@ -105,7 +105,7 @@ class TaskPlan:
             return [], [None] * self.held_out
         assert isinstance(self.env, SingleTurnEnv)
         order = np.random.default_rng(_HELD_OUT).permutation(len(self._indices)).tolist()
-        apart = {i for i, task in enumerate(self.env.tasks) if self.env.evaluation_only(task)}
+        apart = {i for i, task in enumerate(self.env.tasks) if self.env.kept_for_evaluation(task)}
         if apart:
             wanted = [i for i in order if i in apart][: self.held_out]
             return [i for i in self._indices if i not in apart], wanted
