@@ -259,6 +259,9 @@ def make_model(tokenizer: Any, seed: int) -> Any:
     )
     torch.manual_seed(seed)
     model = Gemma3ForConditionalGeneration(config)
+    # Behind the last norm a logit cannot outgrow its embedding, which an adapter does not change.
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(4)
     # Gemma 3 starts this at zero, for weights that will be loaded: nothing would be seen at first.
     projection = model.model.multi_modal_projector.mm_input_projection_weight
     torch.nn.init.normal_(projection, std=projection.shape[0] ** -0.5)
