@@ -33,18 +33,18 @@ from taskgym.training.statistics import paired_difference
 GAIN, SECONDS = 0.08, 900.0  # mean@8 over the supervised checkpoint; a seed on a CPU
 ENV = "Vision-EasyVQA-v0"
 HELD_OUT = 400
-SUPERVISED_STEPS, BATCH, RATE = 120, 32, 1e-3
+SUPERVISED_STEPS, BATCH, RATE = 100, 32, 1e-3
 GRPO = {
-    "steps": 40,
-    "save-every": 40,
+    "steps": 70,
+    "save-every": 70,
     "sampling.max-tokens": 12,
     "lora.rank": 16,
     "lora.alpha": 32,
-    "grpo.num-generations": 8,
-    "grpo.groups-per-step": 8,
-    "grpo.micro-batch": 64,
-    "grpo.max-fresh-groups": 8,
-    "grpo.learning-rate": 2e-3,
+    "grpo.num-generations": 4,
+    "grpo.groups-per-step": 32,
+    "grpo.micro-batch": 128,
+    "grpo.learning-rate": 1e-3,
+    "grpo.adam-beta2": 0.95,
     "grpo.lr-scheduler-type": "linear",
     "grpo.loss-type": "dr_grpo",
     "grpo.scale-rewards": "none",
