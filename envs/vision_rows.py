@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -87,7 +88,9 @@ def with_hashes(rows: Iterable[Mapping[str, Any]], show: Show, name: str) -> lis
         if key not in known:
             known[key] = image_hash(show(row))
         hashed.append({**row, "image_hash": known[key]})
-    logger.info("%s: %d rows about %d images", name, len(hashed), len(set(known.values())))
+    pixels = sorted(set(known.values()))
+    whole = hashlib.blake2b("".join(pixels).encode(), digest_size=8).hexdigest()
+    logger.info("%s: %d rows about %d images, hash %s", name, len(hashed), len(pixels), whole)
     return hashed
 
 

@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import logging
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -368,3 +370,47 @@ def test_unknown_options_are_refused():
     for wrong in ({"kinds": "both"}, {"max_pixels": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             make("Vision-Geometry3K-v0", **wrong)
+
+
+CROSS_PROCESS = """
+import gymnasium as gym, taskgym.envs
+env = gym.make("Vision-Shapes-v0", size=20, difficulty=3)
+print([env.reset(seed=seed)[1]["image_hash"] for seed in range(6)])
+"""
+
+
+def test_a_seed_shows_the_same_pixels_in_other_processes():
+    shown = [
+        subprocess.run(
+            [sys.executable, "-c", CROSS_PROCESS],
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert shown[0] == shown[1] != b""
+
+
+@pytest.mark.parametrize("column", ["image", "images"])
+def test_pictures_of_the_hub_are_kept_as_files_and_shown_as_pixels(column, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    from taskgym.envs import sources
+
+    one = datasets.Image()
+    kinds = {"image": one, "images": datasets.List(one)}
+    value = picture("blue") if column == "image" else [picture("blue")]
+    features = {name: datasets.Value("string") for name in ("problem", "answer")}
+    made = datasets.Dataset.from_list(
+        [{"problem": "<image>Which?", "answer": "3", column: value}],
+        features=datasets.Features({**features, column: kinds[column]}),
+    )
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: made)
+    monkeypatch.setattr(sources, "_unreachable", lambda _: None)
+    env = make("Vision-Geometry3K-v0", data="hiyouga/geometry3k")
+    held = env.tasks[0].row["image"]
+    held = held[0] if isinstance(held, list) else held
+    assert isinstance(held["bytes"], bytes)
+    shown = env.reset(seed=0)[0][0]["content"][0]["image"]
+    assert image_hash(shown) == image_hash(picture("blue"))
