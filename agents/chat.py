@@ -58,14 +58,11 @@ class Renderer:
     def cue(self) -> str:
         """What the template writes where the policy shall begin to speak."""
         asked: Messages = [{"role": "user", "content": "?"}]
-        plain = self.tokenizer.apply_chat_template(
-            asked, chat_template=self.template, tokenize=False, add_generation_prompt=False
-        )
-        return self._render(asked).removeprefix(plain)
+        return self._render(asked).removeprefix(self._render(asked, cue=False))
 
-    def _render(self, messages: Messages) -> str:
+    def _render(self, messages: Messages, cue: bool = True) -> str:
         text: str = self.tokenizer.apply_chat_template(
-            messages, chat_template=self.template, tokenize=False, add_generation_prompt=True
+            messages, chat_template=self.template, tokenize=False, add_generation_prompt=cue
         )
         return text
 

@@ -139,7 +139,7 @@ class VisionRenderer(Renderer):
             ) from error
         return tuple(made["input_ids"][0].tolist())
 
-    def _render(self, messages: Messages) -> str:
+    def _render(self, messages: Messages, cue: bool = True) -> str:
         listed = [{**message, "content": _parts(message)} for message in messages]
         bare = [
             {
@@ -148,7 +148,7 @@ class VisionRenderer(Renderer):
             }
             for m in listed
         ]
-        return super()._render(bare)
+        return super()._render(bare, cue)
 
 
 def check_same_prompt(wanted: Sequence[int], read: Sequence[int], who: str) -> None:

@@ -223,6 +223,10 @@ def test_a_question_that_names_the_image_token_is_an_error(folders):
         renderer.opening([{"role": "user", "content": parts}])
 
 
+def test_the_cue_is_what_the_template_adds(folders):
+    assert loaded(folders("gemma3")).renderer.cue() == "<bos>assistant :"
+
+
 def test_pictures_in_later_observations_are_refused(folders):
     renderer = loaded(folders("gemma3")).renderer
     shown = [{"role": "user", "content": [{"type": "image", "image": Image.new("RGB", (8, 8))}]}]
