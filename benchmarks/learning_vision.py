@@ -33,10 +33,10 @@ from taskgym.training.statistics import paired_difference
 GAIN, SECONDS = 0.08, 900.0  # mean@8 over the supervised checkpoint; a seed on a CPU
 ENV = "Vision-EasyVQA-v0"
 HELD_OUT = 400
-SUPERVISED_STEPS, BATCH, RATE = 100, 32, 1e-3
+SUPERVISED_STEPS, BATCH, RATE = 60, 32, 1e-3
 GRPO = {
-    "steps": 70,
-    "save-every": 70,
+    "steps": 60,
+    "save-every": 60,
     "sampling.max-tokens": 12,
     "lora.rank": 16,
     "lora.alpha": 32,
