@@ -267,7 +267,9 @@ def box(plane):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", ["gemma3", "llava", "llava_next"])
 def test_a_circle_stays_a_circle(name, size, folders):
-    processor = loaded(folders(name)).processor.image_processor
+    from taskgym.training.models import read_processor
+
+    processor = read_processor(str(folders(name))).image_processor
     big = type(processor)(**{**processor.to_dict(), "size": {"height": 224, "width": 224}})
     if name != "gemma3":
         big.size, big.crop_size = {"shortest_edge": 224}, {"height": 224, "width": 224}

@@ -306,6 +306,7 @@ def test_mathvision_is_for_evaluation_alone():
 
 
 @needs_easyvqa
+@pytest.mark.slow
 def test_easyvqa_keeps_its_own_test_split_for_evaluation():
     env = make("Vision-EasyVQA-v0")
     train = {t.row["image_hash"] for t in env.tasks if not env.kept_for_evaluation(t)}
