@@ -32,6 +32,9 @@ c = C()
 with c: 1 / 0
 N = collections.namedtuple("N", "a b")
 T = typing.NamedTuple("T", [("x", int)])
+class E(enum.IntEnum):
+    A = 1
+    B = enum.auto()
 class U(typing.NamedTuple):
     x: int
     y: int = 3
@@ -52,7 +55,7 @@ made = [
     itertools.product([1]), heapq.merge([1], [2]), operator.itemgetter(1),
     statistics.linear_regression([1, 2], [1, 2]), typing.TypeVar("T"), typing.NewType("A", int),
     typing.List[int], json.dumps, sys.float_info, dataclasses.field(), dataclasses.dataclass(C),
-    dataclasses.fields(c), abc.ABC,
+    dataclasses.fields(c), abc.ABC, E, E.A, E.B, enum.auto(), operator.attrgetter("x"),
 ]
 for wrong in (
     lambda: 1 / 0, lambda: [][1], lambda: {}["k"], lambda: c.nope, lambda: math.nope,
