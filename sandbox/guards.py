@@ -9,6 +9,8 @@ from __future__ import annotations
 import builtins
 import decimal
 import fractions
+import gc
+import itertools
 import re
 import string
 import types
@@ -21,6 +23,8 @@ from taskgym.sandbox.enums import EnumType, initialize
 from taskgym.sandbox.modules import importer
 from taskgym.sandbox.names import FORMATTERS, METHODS, NAMED_TUPLE, PROGRAM, attribute_refused
 
+GARBAGE_ROUNDS = 10  # a finalizer may make more garbage, with finalizers of its own
+_earlier_programs = itertools.count()
 _MISSING = object()
 # Caches whose keys may be objects of a program, which compare equal to whatever they like.
 _CACHES = [
@@ -50,7 +54,9 @@ def program_globals(seed: int, write: Callable[[str], None]) -> dict[str, Any]:
         seed: Of the program's `random`.
         write: Takes what the program prints, as exact strings.
     """
-    _forget()
+    if next(_earlier_programs):
+        _forget()
+    decimal.setcontext(decimal.Context())
     guards = _Guards()
     table = {
         **BUILTINS,
@@ -74,10 +80,17 @@ def program_globals(seed: int, write: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _forget() -> None:
-    """Undoes what an earlier program in this process may have left behind in shared modules."""
-    decimal.setcontext(decimal.Context())
-    for clear in _CACHES:
-        clear()
+    """Undoes what earlier programs of this process left behind, which may still run: finalizers.
+
+    Raises:
+        RuntimeError: If there is no end to it. Then this process is not to be used again.
+    """
+    for _ in range(GARBAGE_ROUNDS):
+        for clear in _CACHES:
+            clear()
+        if not gc.collect():
+            return
+    raise RuntimeError("an earlier program goes on making garbage")
 
 
 class _Guards:
