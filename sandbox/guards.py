@@ -10,7 +10,6 @@ import builtins
 import decimal
 import fractions
 import gc
-import itertools
 import re
 import string
 import types
@@ -24,7 +23,6 @@ from taskgym.sandbox.modules import importer
 from taskgym.sandbox.names import FORMATTERS, METHODS, NAMED_TUPLE, PROGRAM, attribute_refused
 
 GARBAGE_ROUNDS = 10  # a finalizer may make more garbage, with finalizers of its own
-_earlier_programs = itertools.count()
 _MISSING = object()
 # Caches whose keys may be objects of a program, which compare equal to whatever they like.
 _CACHES = [
@@ -48,15 +46,12 @@ _NO_TYPES = (
 
 
 def program_globals(seed: int, write: Callable[[str], None]) -> dict[str, Any]:
-    """Fresh globals to execute one compiled program in.
+    """Fresh globals to execute one compiled program in; between two programs, call `forget`.
 
     Args:
         seed: Of the program's `random`.
         write: Takes what the program prints, as exact strings.
     """
-    if next(_earlier_programs):
-        _forget()
-    decimal.setcontext(decimal.Context())
     guards = _Guards()
     table = {
         **BUILTINS,
@@ -79,8 +74,10 @@ def program_globals(seed: int, write: Callable[[str], None]) -> dict[str, Any]:
     return names
 
 
-def _forget() -> None:
-    """Undoes what earlier programs of this process left behind, which may still run: finalizers.
+def forget() -> None:
+    """Undoes what a program left behind in this process, before the next one starts.
+
+    Its finalizers may still run code of its own; its objects may be keys of shared caches.
 
     Raises:
         RuntimeError: If there is no end to it. Then this process is not to be used again.
@@ -89,8 +86,10 @@ def _forget() -> None:
         for clear in _CACHES:
             clear()
         if not gc.collect():
-            return
-    raise RuntimeError("an earlier program goes on making garbage")
+            break
+    else:
+        raise RuntimeError("a program goes on making garbage")
+    decimal.setcontext(decimal.Context())
 
 
 class _Guards:

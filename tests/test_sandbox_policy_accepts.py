@@ -1,9 +1,17 @@
 """The policy accepts what models write, and it means what it means in Python."""
 # ruff: noqa: E501 (programs as lines)
 
+import decimal
+
 import pytest
-from taskgym.sandbox.guards import program_globals
+from taskgym.sandbox.guards import forget, program_globals
 from taskgym.sandbox.policy import compile_program
+
+
+@pytest.fixture(autouse=True)
+def context():
+    yield
+    decimal.setcontext(decimal.Context())
 
 
 def run(source, entry="f", *args, seed=0):
@@ -503,6 +511,7 @@ def test_the_random_of_a_program_comes_from_its_seed_alone():
 
 def test_a_program_leaves_no_decimal_context_behind():
     run("import decimal\ndef f(): decimal.getcontext().prec = 3")
+    forget()
     assert run("import decimal\ndef f(): return str(decimal.Decimal(1) / 3)")[0] == "0." + "3" * 28
 
 
@@ -519,5 +528,6 @@ def f():
     re.compile("a", Flags(re.I))
     re.sub("(a)", Text("\\\\1\\\\1"), "a")
 """)  # fmt: skip
+    forget()
     value, _ = run("import re\ndef f(): return re.findall('a', 'aA'), re.sub('(a)', '\\\\1', 'a')")
     assert value == (["a"], "a")
