@@ -12,6 +12,7 @@ import fractions
 import gc
 import re
 import string
+import sys
 import types
 from abc import ABCMeta
 from collections.abc import Callable, Container
@@ -24,6 +25,8 @@ from taskgym.sandbox.names import FORMATTERS, METHODS, NAMED_TUPLE, PROGRAM, att
 
 GARBAGE_ROUNDS = 10  # a finalizer may make more garbage, with finalizers of its own
 _MISSING = object()
+_mark = object()  # in the globals of the last program, and here
+UNSHARED = 2  # references to the mark that nobody else has: ours, and the argument of getrefcount()
 # Caches whose keys may be objects of a program, which compare equal to whatever they like.
 _CACHES = [
     re.purge,
@@ -52,7 +55,8 @@ def program_globals(seed: int, write: Callable[[str], None]) -> dict[str, Any]:
         seed: Of the program's `random`.
         write: Takes what the program prints, as exact strings.
     """
-    guards = _Guards()
+    global _mark
+    guards, _mark = _Guards(), object()
     table = {
         **BUILTINS,
         "__build_class__": guards.build_class,
@@ -66,6 +70,7 @@ def program_globals(seed: int, write: Callable[[str], None]) -> dict[str, Any]:
     }
     names = {
         "__builtins__": table,
+        "__mark__": _mark,
         "__name__": PROGRAM,
         "_getattr_": guards.read,
         "_write_": guards.write,
@@ -75,20 +80,23 @@ def program_globals(seed: int, write: Callable[[str], None]) -> dict[str, Any]:
 
 
 def forget() -> None:
-    """Undoes what a program left behind in this process, before the next one starts.
+    """Undoes what the last program left behind in this process, before the next one starts.
 
-    Its finalizers may still run code of its own; its objects may be keys of shared caches.
+    Its finalizers may still run code of its own; its objects may be keys of shared caches. All code
+    of a program holds on to its globals, and those to a mark: when only we have that, it is over.
+    (A weak reference would not tell: it is cleared before finalizers run, which may revive all.)
 
     Raises:
-        RuntimeError: If there is no end to it. Then this process is not to be used again.
+        RuntimeError: If it lives on. Then this process is not to be used again.
     """
     for _ in range(GARBAGE_ROUNDS):
         for clear in _CACHES:
             clear()
-        if not gc.collect():
+        gc.collect()
+        if sys.getrefcount(_mark) == UNSHARED:
             break
     else:
-        raise RuntimeError("a program goes on making garbage")
+        raise RuntimeError("an earlier program lives on in its finalizers")
     decimal.setcontext(decimal.Context())
 
 
