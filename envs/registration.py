@@ -6,6 +6,8 @@ import gymnasium as gym
 
 ENVS = {
     "Arithmetic-v0": "taskgym.envs.arithmetic:Arithmetic",
+    "Code-HumanEval-v0": "taskgym.envs.code_humaneval:CodeHumanEval",
+    "Code-MBPP-v0": "taskgym.envs.code_mbpp:CodeMbpp",
     "Countdown-v0": "taskgym.envs.countdown:Countdown",
     "GuessNumber-v0": "taskgym.envs.guess_number:GuessNumber",
     "Math-DAPO-v0": "taskgym.envs.math_dapo:MathDapo",
