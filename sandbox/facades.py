@@ -54,6 +54,8 @@ def _of_instances(function: Callable[..., Any]) -> Callable[..., Any]:
 # Changed where they are, as a program reaches the originals through any class derived from them.
 for _class, _name in (
     (collections.Counter, "copy"),
+    (collections.ChainMap, "__copy__"),
+    (collections.ChainMap, "__ror__"),
     (collections.ChainMap, "copy"),
     (collections.ChainMap, "new_child"),
 ):

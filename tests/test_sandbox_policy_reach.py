@@ -6,7 +6,7 @@ from collections import deque
 import pytest
 from taskgym.sandbox.guards import program_globals
 from taskgym.sandbox.modules import ALLOWED
-from taskgym.sandbox.names import attribute_refused
+from taskgym.sandbox.names import METHODS, attribute_refused
 from taskgym.sandbox.policy import compile_program
 
 # Makes one of everything that builtins and facades can make, and catches what they raise.
@@ -82,11 +82,16 @@ HARMFUL = [
 TYPES = (types.FrameType, types.CodeType, types.ModuleType, types.CellType)
 
 
+def _of_a_class(value, name):
+    """Whether a class defines this method in Python: super() in a derived class gives it, unbound."""
+    return issubclass(type(value), type) and type(vars(value).get(name)) is types.FunctionType
+
+
 def neighbours(value):
     """What reading its attributes, with any name the compiler passes, and its items gives."""
     # dir() of a class leaves out what its metaclass adds, such as register() of abstract ones.
     for name in sorted({*dir(value), *dir(type(value))}):
-        if attribute_refused(name) is None:
+        if attribute_refused(name) is None or (name in METHODS and _of_a_class(value, name)):
             try:
                 yield f".{name}", getattr(value, name)
             except Exception as error:

@@ -197,6 +197,7 @@ RAISES = [
     (TypeError, "not a class", "import collections\nclass A: maps = ['X', (), {}]\ndef f(): collections.ChainMap.parents.fget(A)"),
     (TypeError, "not a class", "import collections\nclass A: maps = [{}]\ndef f(): collections.ChainMap.copy(A)"),
     (TypeError, "not a class", "import collections\nclass A(collections.ChainMap): maps = [{}]\ndef f(): super(A, A).new_child(A)"),
+    (TypeError, "not a class", "import collections\nclass A(collections.ChainMap): maps = [{}]\ndef f(): super(A, A).__copy__(A)"),
     (TypeError, "cannot be set", "import collections\nC = collections.ChainMap\ndef f(): C.__init__(collections.Counter, {})"),
     (TypeError, "cannot be set", "import collections\nclass A(collections.ChainMap): pass\ndef f(): super(A, A).__init__(collections.Counter, {})"),
     (TypeError, "one of its own", "import dataclasses\n@dataclasses.dataclass\nclass A:\n    x: int\nclass B: pass\ndef f(): A.__init__(B(), 1)"),
