@@ -43,7 +43,7 @@ def _of_instances(function: Callable[..., Any]) -> Callable[..., Any]:
     """A method that makes another of its kind by `self.__class__`, which of a class is `type`."""
 
     def method(self: Any, *args: Any, **keywords: Any) -> Any:
-        if issubclass(type(self), type):
+        if issubclass(self.__class__, type):
             raise TypeError(f"{function.__name__}() takes an object, not a class")
         return function(self, *args, **keywords)
 

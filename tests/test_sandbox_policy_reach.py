@@ -83,7 +83,7 @@ TYPES = (types.FrameType, types.CodeType, types.ModuleType, types.CellType)
 
 
 def _of_a_class(value, name):
-    """Whether a class defines this method in Python: super() in a derived class gives it, unbound."""
+    """Whether a class defines this method in Python: super() of a derived class gives it."""
     return issubclass(type(value), type) and type(vars(value).get(name)) is types.FunctionType
 
 
