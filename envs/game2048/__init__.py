@@ -1,0 +1,1 @@
+"""2048: the engines, the ladder of players to measure against, and the environments."""
