@@ -1,0 +1,106 @@
+"""The tables that `evaluate_strategy` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from taskgym.training.strategies.summary import REACH, Summary
+
+Rows = list[tuple[str, list[str]]]
+
+
+def results_table(summaries: Mapping[str, Summary], ladder: Mapping[str, Summary]) -> str:
+    """Scores and tiles of the strategies played, and below them the ladder's as shipped."""
+    rows: Rows = [(name, _scores(summary)) for name, summary in summaries.items()]
+    rows += [(f"ladder: {name}", _scores(summary)) for name, summary in ladder.items()]
+    tiles: Rows = [(name, _reach(summary)) for name, summary in summaries.items()]
+    tiles += [(f"ladder: {name}", _reach(summary)) for name, summary in ladder.items()]
+    score_head = ["games", "mean", "± se", "5 %", "median", "95 %", "best", "moves", "us/move"]
+    return "\n".join(
+        [
+            _aligned("score", score_head, rows, len(summaries)),
+            "",
+            _aligned("games reaching", [f"{tile}" for tile in REACH], tiles, len(summaries)),
+        ]
+    )
+
+
+def failures_text(name: str, summary: Summary, details: Mapping[str, str]) -> str:
+    """How many games a strategy broke off, and why; empty if none."""
+    if not summary["failures"]:
+        return ""
+    total = sum(summary["failures"].values())
+    lines = [f"{name}: {total:,} of {summary['games']:,} games did not end by the rules"]
+    lines += [
+        f"  {count:>6,}  {reason}: {details[reason]}"
+        for reason, count in summary["failures"].items()
+    ]
+    return "\n".join(lines)
+
+
+def comparison_text(name: str, other: str, result: Summary) -> str:
+    """One sentence on a paired comparison."""
+    difference, low, high = (f"{result[key]:+,.0f}" for key in ("difference", "low", "high"))
+    if result["games"] == 1:
+        return f"{name} scores {difference} against {other} in one game, which shows nothing"
+    verdict = {
+        "better": f"{name} is better",
+        "worse": f"{name} is worse",
+    }.get(result["verdict"], "no difference is shown")
+    return (
+        f"{name} scores {difference} against {other} on the same {result['games']:,} games "
+        f"(95 % interval {low} to {high}): {verdict}"
+    )
+
+
+def _scores(summary: Mapping[str, Any]) -> list[str]:
+    quantiles = summary.get("quantiles", {})
+    return [
+        _whole(summary["games"]),
+        _whole(summary["mean_score"]),
+        f"± {_whole(summary['se'])}" if summary.get("se") is not None else "",
+        _whole(quantiles.get("0.05")),
+        _whole(summary.get("median_score")),
+        _whole(quantiles.get("0.95")),
+        _whole(summary.get("best_score")),
+        _whole(summary.get("mean_moves")),
+        _digits(summary.get("us_per_move")),
+    ]
+
+
+def _reach(summary: Mapping[str, Any]) -> list[str]:
+    intervals = summary.get("reach_95", {})
+    return [_share(summary["reach"].get(str(t)), intervals.get(str(t))) for t in REACH]
+
+
+def _share(share: float | None, interval: Sequence[float] | None) -> str:
+    if share is None:
+        return ""
+    if interval is None:
+        return f"{share:.1%}"
+    return f"{share:.1%} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+
+
+def _whole(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
+
+
+def _digits(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _aligned(corner: str, head: Sequence[str], rows: Rows, rule: int) -> str:
+    """Columns set flush right, with a rule below the head and below the first `rule` rows."""
+    cells = [head, *(row for _, row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    first = max(len(corner), *(len(name) for name, _ in rows))
+    lines = [
+        f"{name:<{first}}  " + "  ".join(f"{c:>{w}}" for c, w in zip(row, widths, strict=True))
+        for name, row in [(corner, list(head)), *rows]
+    ]
+    line = "-" * len(lines[0])
+    lines.insert(1, line)
+    if len(rows) > rule:
+        lines.insert(2 + rule, line)
+    return "\n".join(text.rstrip() for text in lines)
