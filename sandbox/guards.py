@@ -1,0 +1,177 @@
+"""The globals of one program: its builtins, its modules, and the hooks that the policy left in.
+
+Everything here is fresh for each program, and what is shared with other programs can be read only:
+a program sets attributes of its own objects, classes and functions, and of nothing else.
+"""
+
+from __future__ import annotations
+
+import builtins
+import decimal
+import string
+import types
+from collections.abc import Callable
+from typing import Any
+
+from taskgym.sandbox.builtins import BUILTINS, printer
+from taskgym.sandbox.modules import importer
+from taskgym.sandbox.names import FORMATTERS, METHODS, NAMED_TUPLE, attribute_refused
+
+_MISSING = object()
+_PUBLIC = NAMED_TUPLE | {"_", "__name__"}
+# Calling these makes code, frames or modules; nothing in a program needs them.
+_NO_TYPES = (
+    types.BuiltinFunctionType,
+    types.CodeType,
+    types.FrameType,
+    types.FunctionType,
+    types.GeneratorType,
+    types.MethodType,
+    types.ModuleType,
+    types.TracebackType,
+)
+
+
+def program_globals(seed: int, write: Callable[[str], None]) -> dict[str, Any]:
+    """Fresh globals to execute one compiled program in.
+
+    Args:
+        seed: Of the program's `random`.
+        write: Takes what the program prints, as exact strings.
+    """
+    decimal.setcontext(decimal.Context())
+    guards = _Guards()
+    table = {
+        **BUILTINS,
+        "__build_class__": guards.build_class,
+        "__import__": importer(seed),
+        "delattr": guards.delattr,
+        "getattr": guards.getattr,
+        "hasattr": guards.hasattr,
+        "print": printer(write),
+        "setattr": guards.setattr,
+        "type": type_of,
+    }
+    names = {
+        "__builtins__": table,
+        "__name__": "program",
+        "_getattr_": guards.read,
+        "_write_": guards.write,
+    }
+    guards.globals = names
+    return names
+
+
+class _Guards:
+    """The hooks of one program; they know its classes and its globals, and so what is its own."""
+
+    def __init__(self) -> None:
+        self.globals: dict[str, Any] = {}
+        self.classes = classes = set[type]()
+
+        def write(owner: Any) -> Any:
+            if type(owner) in classes or self._made(owner):
+                return owner
+            raise TypeError(
+                f"attributes of {_kind(owner)} cannot be set: it is not defined in the program"
+            )
+
+        self.write = write
+
+    def _made(self, value: Any) -> bool:
+        """Whether the program made this object, class, function or context, and may change it."""
+        if isinstance(value, type):
+            return value in self.classes
+        if type(value) is types.FunctionType:
+            return value.__globals__ is self.globals
+        return type(value) in self.classes or type(value) is decimal.Context
+
+    def build_class(self, body: Any, name: str, *bases: Any) -> Any:
+        """Stands for `__build_class__`: notes the class as the program's own."""
+        made = builtins.__build_class__(body, name, *bases)
+        if isinstance(made, type):
+            self.classes.add(made)
+        return made
+
+    def read(self, owner: Any, name: str, default: Any = _MISSING) -> Any:
+        """Stands for `owner.name` where the name alone does not say that it is harmless."""
+        if name.startswith("_") and name not in _PUBLIC and not self._made(owner):
+            raise AttributeError(f"{_kind(owner)} has no attribute {name!r}")
+        value = getattr(owner, name) if default is _MISSING else getattr(owner, name, default)
+        return _without_traversal(value) if name in FORMATTERS else value
+
+    def getattr(self, owner: Any, name: str, default: Any = _MISSING, /) -> Any:
+        """Stands for `getattr`."""
+        _check_name(name)
+        return self.read(owner, name, default)
+
+    def hasattr(self, owner: Any, name: str, /) -> bool:
+        """Stands for `hasattr`, which may also be asked for the methods of a protocol."""
+        if type(name) is str and name in METHODS:
+            return hasattr(owner, name)
+        try:
+            self.getattr(owner, name)
+        except AttributeError:
+            return False
+        return True
+
+    def setattr(self, owner: Any, name: str, value: Any, /) -> None:
+        """Stands for `setattr`."""
+        _check_name(name)
+        setattr(self.write(owner), name, value)
+
+    def delattr(self, owner: Any, name: str, /) -> None:
+        """Stands for `delattr`."""
+        _check_name(name)
+        delattr(self.write(owner), name)
+
+
+def type_of(value: object, /) -> type:
+    """Stands for `type`: of one value, which is no class, as the type of a class makes classes."""
+    kind = type(value)
+    if issubclass(kind, type) or kind in _NO_TYPES:
+        raise TypeError("type() takes one value that is neither a class nor a function")
+    return kind
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, types.ModuleType):
+        return f"module {value.__name__!r}"
+    if isinstance(value, type):
+        return f"class {value.__name__!r}"
+    return repr(type(value).__name__)
+
+
+def _check_name(name: object) -> None:
+    if type(name) is not str:
+        raise TypeError("the name of an attribute must be a str")
+    if name != "__name__" and (refusal := attribute_refused(name)):
+        raise AttributeError(refusal)
+
+
+def _without_traversal(value: Any) -> Any:
+    """The format methods of str, in a form that takes plain fields only; others as they are."""
+    if value is str.format or value is str.format_map:
+        return _formatter(value, None)
+    bound = type(value) is types.BuiltinMethodType and isinstance(value.__self__, str)
+    if bound and value.__name__ in FORMATTERS:
+        return _formatter(getattr(str, value.__name__), value.__self__)
+    return value
+
+
+def _formatter(method: Callable[..., str], template: str | None) -> Callable[..., str]:
+    def format(*args: Any, **keywords: Any) -> str:
+        text, values = (args[0], args[1:]) if template is None else (template, args)
+        text = str.__str__(text)  # exact: a subclass could answer the check otherwise
+        _check_fields(text)
+        return method(text, *values, **keywords)
+
+    return format
+
+
+def _check_fields(template: str) -> None:
+    for _, field, spec, _ in string.Formatter().parse(template):
+        if field and "." in field:
+            raise ValueError(f"format field {field!r} is not allowed: pass the value itself")
+        if spec:
+            _check_fields(spec)

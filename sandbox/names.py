@@ -1,0 +1,78 @@
+"""Which names and attributes a program may use: the rules of the compiler and of the guards."""
+
+from __future__ import annotations
+
+from RestrictedPython.transformer import INSPECT_ATTRIBUTES
+
+
+def words(text: str) -> list[str]:
+    """The words of a text; long lists of names are easier to read without quotes."""
+    return text.split()
+
+
+_BINARY = words("add sub mul truediv floordiv mod pow matmul and or xor lshift rshift")
+
+# Methods a class may define, alias in its body, and call on super(). None of them is asked for an
+# attribute, builds or replaces a class, takes part in pickling, or runs when an object dies.
+METHODS = frozenset(
+    f"__{name}__"
+    for name in (
+        *words("init repr str bytes format hash bool len length_hint contains call"),
+        *words("getitem setitem delitem missing iter next reversed"),
+        *words("lt le eq ne gt ge"),
+        *_BINARY,
+        *(f"r{name}" for name in _BINARY),
+        *(f"i{name}" for name in _BINARY),
+        *words("divmod rdivmod neg pos abs invert"),
+        *words("int float complex index round trunc floor ceil"),
+        *words("enter exit copy deepcopy"),
+    )
+)
+
+# What a named tuple calls its public methods.
+NAMED_TUPLE = frozenset({"_asdict", "_field_defaults", "_fields", "_make", "_replace"})
+
+# These two walk attributes by a string, so they are only handed out in a form that does not.
+FORMATTERS = frozenset({"format", "format_map"})
+
+# What to use instead of a name that is refused.
+INSTEAD = {
+    "__class__": "use type(x)",
+    "__base__": "name the class",
+    "__builtins__": "call builtins by their names",
+    "__dict__": "name the attributes, or keep them in a dict",
+    "__new__": "define __init__",
+    "__main__": "programs are not run as scripts",
+    "__getattr__": "define ordinary methods, or __getitem__",
+    "__setattr__": "define ordinary methods, or __setitem__",
+    "__del__": "define __enter__ and __exit__",
+    "__post_init__": "define __init__",
+}
+
+
+def private(name: str) -> bool:
+    """Whether this is a program's own private name: `_x` or `__x`, but no hook and no dunder."""
+    return name.startswith("_") and not name.endswith("_") and not name.startswith("_tmp")
+
+
+def variable_refused(name: str) -> str | None:
+    """Why a variable, argument, function or class may not have this name; None if it may."""
+    if name == "_" or not name.startswith("_"):
+        reserved = name.endswith("__roles__") or name in {"builtins", "breakpoint"}
+        return f"the name {name!r} is reserved" if reserved else None
+    if private(name) and name != "_print":
+        return None
+    return f"the name {name!r} is not allowed; {_advice(name, 'choose another name')}"
+
+
+def attribute_refused(name: str) -> str | None:
+    """Why an attribute of this name may not be read or set; None if it may."""
+    if name in INSPECT_ATTRIBUTES:
+        return f"the attribute {name!r} is not allowed: it leads into the interpreter"
+    if name.startswith("_") and name not in NAMED_TUPLE and name != "_" and not private(name):
+        return f"the attribute {name!r} is not allowed; {_advice(name, 'use public ones')}"
+    return f"the name {name!r} is reserved" if name.endswith("__roles__") else None
+
+
+def _advice(name: str, otherwise: str) -> str:
+    return INSTEAD.get(name, otherwise)

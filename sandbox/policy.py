@@ -1,0 +1,65 @@
+"""Compiles a program under the policy, or says what in it is refused and what to write instead."""
+
+from __future__ import annotations
+
+import ast
+import types
+import warnings
+from typing import Literal
+
+from taskgym.sandbox.transformer import Transformer
+
+Kind = Literal["syntax", "import", "construct"]
+
+
+class Rejected(Exception):
+    """A program that was refused before any line of it ran.
+
+    Attributes:
+        message: What was refused and what is allowed instead, beginning with the line.
+        line: Where, counted from 1; None where the program as a whole is at fault.
+        kind: "syntax" for what is no Python, "import" for a module or a name of one that is not
+            offered, "construct" for everything else that the policy refuses.
+    """
+
+    def __init__(self, message: str, line: int | None = None, kind: Kind = "construct"):
+        self.message = message if line is None else f"line {line}: {message}"
+        self.line = line
+        self.kind = kind
+        super().__init__(self.message)
+
+
+def compile_program(source: str) -> types.CodeType:
+    """Parses, checks and compiles a program.
+
+    The code is to be run with `guards.program_globals`; without them its hooks have no meaning.
+    Call this in a process that may die: nested deeply enough, a source can crash the parser.
+
+    Raises:
+        Rejected: The first thing refused, in the order of lines.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as `x is 1`: the program's business
+        return _compiled(source)
+
+
+def _compiled(source: str) -> types.CodeType:
+    try:
+        tree = ast.parse(source, "<program>")
+        _check(tree)
+        return compile(tree, "<program>", "exec", dont_inherit=True)
+    except SyntaxError as error:
+        raise Rejected(error.msg, error.lineno, "syntax") from None
+    except ValueError as error:  # NUL bytes, lone surrogates, integers of too many digits
+        raise Rejected(str(error)[:200], None, "syntax") from None
+    except (RecursionError, MemoryError):
+        raise Rejected("the program is nested too deeply; use fewer levels") from None
+
+
+def _check(tree: ast.Module) -> None:
+    transformer = Transformer()
+    transformer.visit(tree)
+    if transformer.refusals:
+        line, kind, message = min(transformer.refusals, key=lambda each: each[0])
+        raise Rejected(message, line, kind)
+    ast.fix_missing_locations(tree)

@@ -1,0 +1,126 @@
+"""How a job travels to a supervisor, and what its answer means."""
+
+from __future__ import annotations
+
+import json
+import marshal
+from pathlib import Path
+from typing import Any
+
+from taskgym.sandbox.codec import BadValue, check_plain, decode
+from taskgym.sandbox.job import Job, Result, Status
+from taskgym.sandbox.link import Answer
+
+
+def order_of(job: Job, drivers: tuple[str, ...]) -> tuple[Any, ...]:
+    """The job as a `supervisor.Order`; marshalled, for this way is from the trusted to the less so.
+
+    Raises:
+        ValueError: If its args or task are not plain data, or the pool has no such driver.
+    """
+    payload = job.args if job.driver is None else job.task
+    try:
+        check_plain(payload)
+    except BadValue as error:
+        what = "args" if job.driver is None else "task"
+        raise ValueError(f"Job.{what}: {error}") from None
+    limits = job.limits
+    bounds = (
+        float(limits.wall_s),
+        float(limits.cpu_s),
+        limits.memory_mb,
+        limits.stdout_bytes,
+        limits.result_bytes,
+    )
+    return (
+        job.source.encode("utf-8", "surrogatepass"),
+        job.entry,
+        marshal.dumps(payload, 2),
+        job.calls,
+        job.seed,
+        limits.recursion,
+        limits.calls,
+        _index(job, drivers),
+        job.mode,
+        bounds,
+    )
+
+
+def _index(job: Job, drivers: tuple[str, ...]) -> int | None:
+    if job.driver is None:
+        return None
+    path = str(Path(job.driver).resolve())
+    if path not in drivers:
+        known = ", ".join(drivers) or "none"
+        raise ValueError(f"this sandbox was not given the driver {job.driver}; it has {known}")
+    return drivers.index(path)
+
+
+def refused(job: Job) -> Result | None:
+    """What needs no process to be refused: a source that is too large or is no text."""
+    try:
+        size = len(job.source.encode())
+    except UnicodeEncodeError:
+        return _rejected("the program holds lone surrogates, which are no characters")
+    if size > job.limits.source_bytes:
+        return _rejected(f"the program has {size} bytes, the limit is {job.limits.source_bytes}")
+    if "\0" in job.source:
+        return _rejected("the program holds a NUL character")
+    return None
+
+
+def _rejected(message: str) -> Result:
+    return Result(Status.REJECTED, error_type="Rejected", error_message=message)
+
+
+def result_of(answer: Answer, job: Job, layers: tuple[str, ...]) -> Result:
+    """The result behind an answer. `value` and `report` are bytes that a program may have forged."""
+    head = answer.header
+    status = Status(head["status"])
+    value, error = None, (None, None, None)
+    try:
+        value = decode(answer.value) if answer.value else None
+    except BadValue as bad:
+        status, error = Status.ERROR, ("BadValue", str(bad), None)
+    else:
+        error = _error(status, head["message"], answer.report)
+    return Result(
+        status=status,
+        value=value,
+        stdout=answer.stdout.decode("utf-8", "replace"),
+        error_type=error[0],
+        error_message=error[1],
+        error_line=error[2],
+        cpu_s=head["cpu"],
+        wall_s=head["wall"],
+        peak_memory_mb=head["peak"],
+        calls_done=head["calls"],
+        truncated=head["truncated"],
+        layers=layers,
+    )
+
+
+_TYPES = {
+    Status.MEMORY: "MemoryError",
+    Status.TIMEOUT: "Timeout",
+    Status.OUTPUT: "OutputLimit",
+    Status.VIOLATION: "Violation",
+    Status.CRASHED: "Crashed",
+    Status.ERROR: "BadValue",
+}
+
+
+def _error(
+    status: Status, message: str, report: bytes
+) -> tuple[str | None, str | None, int | None]:
+    if status is Status.OK:
+        return None, None, None
+    if not report:
+        return _TYPES.get(status), message or _TYPES.get(status), None
+    try:
+        table = json.loads(report)
+        kind, text, line = table["type"], table["message"], table["line"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "Crashed", "its process sent what is not a report", None
+    line = line if type(line) is int else None
+    return str(kind)[:100], str(text)[:500], line
