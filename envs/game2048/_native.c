@@ -1,0 +1,510 @@
+/* The game of 2048 compiled: many boards at once, and whole games of the ladder's players.
+ *
+ * engine.py specifies the rules and the chance, players.py the players; this file plays the same
+ * games bit for bit, and vector.py and ladder.py call it where it was built. A board is size * size
+ * bytes, exponents in row-major order, 0 where empty. On 4x4 a slide looks its rows up in a table
+ * over four 4-bit exponents; a board with a tile of 2**15 or more, where a merge could leave 4 bits,
+ * and a board of another size are slid cell by cell.
+ */
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define G 0x9E3779B97F4A7C15u
+#define C1 0xBF58476D1CE4E5B9u
+#define C2 0x94D049BB133111EBu
+#define MAX_SIZE 15 /* the largest exponent, size * size + 1, fits a byte */
+#define MAX_CELLS (MAX_SIZE * MAX_SIZE)
+
+enum { UP, LEFT, DOWN, RIGHT };
+
+/* ---- chance ---------------------------------------------------------------------------------- */
+
+static uint64_t mix(uint64_t z, uint64_t add)
+{
+    z = (z ^ (z >> 30)) * C1 + add;
+    z = (z ^ (z >> 27)) * C2;
+    return z ^ (z >> 31);
+}
+
+typedef struct { uint64_t a, b; } Keys;
+
+static Keys keys_of(uint64_t low, uint64_t high)
+{
+    Keys k;
+    k.a = low + mix(high + G, 0);
+    k.b = high + mix(k.a + G, 0);
+    k.a += mix(k.b + G, 0);
+    return k;
+}
+
+static uint32_t below(Keys k, uint64_t n, uint32_t m)
+{
+    uint64_t z = mix(k.a + (n + 1) * G, k.b);
+    uint64_t product = (z >> 32) * m;
+    while ((uint32_t)product < m && (uint32_t)product < (uint32_t)((UINT64_C(1) << 32) % m)) {
+        z = mix(z + G, 0);
+        product = (z >> 32) * m;
+    }
+    return (uint32_t)(product >> 32);
+}
+
+static void spawn(uint8_t *cells, int count, Keys k, uint64_t n)
+{
+    int empty = 0, at = 0;
+    for (int i = 0; i < count; i++)
+        empty += cells[i] == 0;
+    uint32_t number = below(k, n, 10 * (uint32_t)empty);
+    for (int cell = (int)(number / 10);; at++)
+        if (cells[at] == 0 && cell-- == 0)
+            break;
+    cells[at] = number % 10 ? 1 : 2;
+}
+
+/* ---- slides, cell by cell: any size, any tile ------------------------------------------------- */
+
+static int64_t slide_line(uint8_t *line, int size, int stride)
+{
+    int64_t gain = 0;
+    int to = 0, last = 0; /* where the next tile goes; the exponent that may still merge */
+    for (int i = 0; i < size; i++) {
+        int tile = line[i * stride];
+        if (!tile)
+            continue;
+        line[i * stride] = 0;
+        if (tile == last) {
+            line[(to - 1) * stride] = (uint8_t)(tile + 1);
+            gain += INT64_C(1) << (tile + 1);
+            last = 0;
+        } else {
+            line[to++ * stride] = (uint8_t)tile;
+            last = tile;
+        }
+    }
+    return gain;
+}
+
+static int64_t slide_cells(uint8_t *cells, int size, int key)
+{
+    int64_t gain = 0;
+    for (int i = 0; i < size; i++) {
+        int first = key == LEFT ? i * size : key == UP ? i
+                  : key == RIGHT ? i * size + size - 1 : (size - 1) * size + i;
+        int stride = key == LEFT ? 1 : key == UP ? size : key == RIGHT ? -1 : -size;
+        gain += slide_line(cells + first, size, stride);
+    }
+    return gain;
+}
+
+/* ---- 4x4: a board in two words, rows from a table --------------------------------------------- */
+
+typedef struct { uint64_t top, bottom; } Board; /* two rows each, the first cell lowest */
+typedef struct { uint16_t left, right; uint32_t gain; } Row;
+
+static Row rows[1 << 16];
+
+static void fill_rows(void)
+{
+    for (int row = 0; row < 1 << 16; row++) {
+        uint8_t line[4];
+        for (int side = 0; side < 2; side++) {
+            for (int i = 0; i < 4; i++)
+                line[i] = (uint8_t)(row >> 4 * (side ? 3 - i : i) & 15);
+            int64_t gain = slide_line(line, 4, 1);
+            int slid = 0;
+            for (int i = 0; i < 4; i++)
+                slid |= (line[i] & 15) << 4 * (side ? 3 - i : i);
+            if (side)
+                rows[row].right = (uint16_t)slid;
+            else
+                rows[row].left = (uint16_t)slid;
+            rows[row].gain = (uint32_t)gain;
+        }
+    }
+}
+
+static Board load(const uint8_t *cells)
+{
+    Board b;
+    memcpy(&b, cells, 16);
+    return b;
+}
+
+static int same(Board x, Board y) { return x.top == y.top && x.bottom == y.bottom; }
+
+/* Whether some tile is 2**15 or more. */
+static int large(Board b)
+{
+    uint64_t bit4 = (b.top | (b.top + 0x0101010101010101u)) | (b.bottom | (b.bottom + 0x0101010101010101u));
+    return (bit4 & 0xF0F0F0F0F0F0F0F0u) != 0;
+}
+
+static uint64_t pack_half(uint64_t x)
+{
+    x = (x | x >> 4) & 0x00FF00FF00FF00FFu;
+    x = (x | x >> 8) & 0x0000FFFF0000FFFFu;
+    return (x | x >> 16) & 0x00000000FFFFFFFFu;
+}
+
+static uint64_t unpack_half(uint64_t x)
+{
+    x = (x | x << 16) & 0x0000FFFF0000FFFFu;
+    x = (x | x << 8) & 0x00FF00FF00FF00FFu;
+    return (x | x << 4) & 0x0F0F0F0F0F0F0F0Fu;
+}
+
+static uint64_t pack(Board b) { return pack_half(b.top) | pack_half(b.bottom) << 32; }
+
+static Board unpack(uint64_t x)
+{
+    Board b = {unpack_half(x & 0xFFFFFFFFu), unpack_half(x >> 32)};
+    return b;
+}
+
+static uint64_t transpose(uint64_t x)
+{
+    uint64_t t = (x ^ x >> 12) & 0x0000F0F00000F0F0u;
+    x ^= t ^ t << 12;
+    t = (x ^ x >> 24) & 0x00000000FF00FF00u;
+    return x ^ t ^ t << 24;
+}
+
+static Board slide(Board b, int key, int64_t *gain)
+{
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if (!large(b)) {
+        int column = key == UP || key == DOWN, front = key == UP || key == LEFT;
+        uint64_t x = column ? transpose(pack(b)) : pack(b), y = 0;
+        int64_t sum = 0;
+        for (int i = 0; i < 64; i += 16) {
+            Row row = rows[x >> i & 0xFFFF];
+            y |= (uint64_t)(front ? row.left : row.right) << i;
+            sum += row.gain;
+        }
+        *gain = sum;
+        return unpack(column ? transpose(y) : y);
+    }
+#endif
+    *gain = slide_cells((uint8_t *)&b, 4, key);
+    return b;
+}
+
+/* ---- which moves are legal -------------------------------------------------------------------- */
+
+/* Sets legal[key] to 0 or 1; returns whether one is. A line can move to a side if some tile has an
+ * empty neighbour there or an equal one. */
+static int legal_cells(const uint8_t *cells, int size, uint8_t *legal)
+{
+    memset(legal, 0, 4);
+    for (int i = 0; i < size; i++)
+        for (int j = 0; j < size; j++) {
+            int here = cells[i * size + j];
+            for (int column = 0; column < 2; column++) {
+                if ((column ? i : j) + 1 == size)
+                    continue;
+                int next = cells[i * size + j + (column ? size : 1)];
+                int equal = here && here == next;
+                legal[column ? UP : LEFT] |= equal || (!here && next);
+                legal[column ? DOWN : RIGHT] |= equal || (here && !next);
+            }
+        }
+    return legal[0] | legal[1] | legal[2] | legal[3];
+}
+
+static int find_legal(const uint8_t *cells, int size, uint8_t *legal)
+{
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if (size == 4) {
+        Board b = load(cells);
+        if (!large(b)) {
+            uint64_t x = pack(b), y = transpose(x);
+            int up = 0, left = 0, down = 0, right = 0;
+            for (int i = 0; i < 64; i += 16) {
+                unsigned row = x >> i & 0xFFFF, column = y >> i & 0xFFFF;
+                left |= rows[row].left != row, right |= rows[row].right != row;
+                up |= rows[column].left != column, down |= rows[column].right != column;
+            }
+            legal[UP] = (uint8_t)up, legal[LEFT] = (uint8_t)left;
+            legal[DOWN] = (uint8_t)down, legal[RIGHT] = (uint8_t)right;
+            return up | left | down | right;
+        }
+    }
+#endif
+    return legal_cells(cells, size, legal);
+}
+
+/* ---- the players ------------------------------------------------------------------------------ */
+
+static double snake_sum(Board b)
+{
+    static const uint8_t path[16] = {30, 28, 26, 24, 16, 18, 20, 22, 14, 12, 10, 8, 0, 2, 4, 6};
+    const uint8_t *cells = (const uint8_t *)&b;
+    int64_t sum = 0;
+    for (int i = 0; i < 16; i++) /* at most 2**17 * 4**15 and less beside it */
+        sum += (int64_t)(cells[i] != 0) << (cells[i] + path[i]);
+    return (double)sum;
+}
+
+static double expected(Board after, int depth);
+
+static double value(Board b, int depth)
+{
+    double best = 0.0;
+    for (int key = 0; key < 4; key++) {
+        int64_t gain;
+        Board after = slide(b, key, &gain);
+        if (same(after, b))
+            continue;
+        double v = depth > 1 ? expected(after, depth - 1) : snake_sum(after);
+        best = v > best ? v : best;
+    }
+    return best;
+}
+
+static double expected(Board after, int depth)
+{
+    double total = 0.0;
+    int empty = 0;
+    for (int i = 0; i < 16; i++) {
+        uint8_t *cell = (uint8_t *)&after + i;
+        if (*cell)
+            continue;
+        *cell = 1;
+        double two = value(after, depth);
+        *cell = 2;
+        double four = value(after, depth);
+        *cell = 0;
+        total += 9.0 * two + four;
+        empty++;
+    }
+    return total / (10.0 * empty);
+}
+
+enum { RANDOM, CYCLE, FIRST_LEGAL, CORNER, GREEDY, SNAKE, EXPECTIMAX_1, EXPECTIMAX_2, PLAYERS };
+
+static int first_of(const int *order, const uint8_t *legal)
+{
+    while (!legal[*order])
+        order++;
+    return *order;
+}
+
+static int choose(int player, Board b, const uint8_t *legal, Keys k, uint32_t move)
+{
+    static const int wasd[8] = {UP, LEFT, DOWN, RIGHT, UP, LEFT, DOWN, RIGHT};
+    static const int asdw[4] = {LEFT, DOWN, RIGHT, UP};
+    if (player == RANDOM) {
+        uint32_t left = below(k, move, (uint32_t)(legal[0] + legal[1] + legal[2] + legal[3]));
+        int key = 0;
+        while (!legal[key] || left--)
+            key++;
+        return key;
+    }
+    if (player == CYCLE)
+        return first_of(wasd + move % 4, legal);
+    if (player == FIRST_LEGAL || player == CORNER)
+        return first_of(player == CORNER ? asdw : wasd, legal);
+    int best_key = -1;
+    double best = 0.0;
+    for (int key = 0; key < 4; key++) {
+        if (!legal[key])
+            continue;
+        int64_t gain;
+        Board after = slide(b, key, &gain);
+        double v = player == GREEDY ? (double)gain
+                 : player == SNAKE ? snake_sum(after) : expected(after, player - EXPECTIMAX_1 + 1);
+        if (best_key < 0 || v > best)
+            best = v, best_key = key;
+    }
+    return best_key;
+}
+
+typedef struct { int64_t score; uint32_t moves; uint8_t cells[16]; char *keys; size_t room; } Played;
+
+/* Plays one game to its end; returns -1 if there is no memory for its keys. */
+static int play_game(int player, uint64_t low, uint64_t high, Played *game)
+{
+    Keys k = keys_of(low, high), own = keys_of(~low, ~high);
+    uint8_t legal[4];
+    game->score = 0, game->moves = 0;
+    memset(game->cells, 0, 16);
+    spawn(game->cells, 16, k, 0);
+    spawn(game->cells, 16, k, 1);
+    while (find_legal(game->cells, 4, legal)) {
+        int64_t gain;
+        Board b = load(game->cells);
+        int key = choose(player, b, legal, own, game->moves);
+        b = slide(b, key, &gain);
+        memcpy(game->cells, &b, 16);
+        game->score += gain;
+        if (game->moves == game->room) {
+            char *more = realloc(game->keys, game->room ? game->room *= 2 : (game->room = 4096));
+            if (!more)
+                return -1;
+            game->keys = more;
+        }
+        game->keys[game->moves++] = "WASD"[key];
+        spawn(game->cells, 16, k, game->moves + 1);
+    }
+    return 0;
+}
+
+/* ---- the Python side -------------------------------------------------------------------------- */
+
+static int has(const Py_buffer *buffer, const char *name, Py_ssize_t bytes)
+{
+    if (buffer->len == bytes)
+        return 1;
+    PyErr_Format(PyExc_ValueError, "%s has %zd bytes, wanted %zd", name, buffer->len, bytes);
+    return 0;
+}
+
+static int size_is_good(int size)
+{
+    if (2 <= size && size <= MAX_SIZE)
+        return 1;
+    PyErr_Format(PyExc_ValueError, "size is from 2 to %d here, got %d", MAX_SIZE, size);
+    return 0;
+}
+
+PyDoc_STRVAR(start_doc,
+"start(size, seeds, cells, keys, spawns, legal)\n--\n\n"
+"Starts a game on every board: two words of seed, two of keys, one count of spawns, four bytes\n"
+"of legal moves for each.");
+
+static PyObject *start(PyObject *self, PyObject *args)
+{
+    Py_buffer seeds, cells, keys, spawns, legal;
+    int size, good = 0;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "iy*w*w*w*w*", &size, &seeds, &cells, &keys, &spawns, &legal))
+        return NULL;
+    Py_ssize_t n = spawns.len / 8, count = (Py_ssize_t)size * size;
+    if (size_is_good(size) && has(&seeds, "seeds", 16 * n) && has(&cells, "cells", count * n)
+        && has(&keys, "keys", 16 * n) && has(&spawns, "spawns", 8 * n) && has(&legal, "legal", 4 * n)) {
+        const uint64_t *seed = seeds.buf;
+        for (Py_ssize_t i = 0; i < n; i++) {
+            uint8_t *board = (uint8_t *)cells.buf + i * count;
+            Keys k = keys_of(seed[2 * i], seed[2 * i + 1]);
+            ((Keys *)keys.buf)[i] = k;
+            memset(board, 0, (size_t)count);
+            spawn(board, (int)count, k, 0);
+            spawn(board, (int)count, k, 1);
+            ((uint64_t *)spawns.buf)[i] = 2;
+            find_legal(board, size, (uint8_t *)legal.buf + 4 * i);
+        }
+        good = 1;
+    }
+    PyBuffer_Release(&seeds), PyBuffer_Release(&cells), PyBuffer_Release(&keys);
+    PyBuffer_Release(&spawns), PyBuffer_Release(&legal);
+    if (!good)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* Moves one board; returns what the move scored, and -1 if it changed nothing. */
+static int64_t move_board(uint8_t *cells, int size, int key, Keys k, uint64_t *spawns)
+{
+    int64_t gain;
+    if (size == 4) {
+        Board b = load(cells), after = slide(b, key, &gain);
+        if (same(after, b))
+            return -1;
+        memcpy(cells, &after, 16);
+    } else {
+        uint8_t before[MAX_CELLS];
+        memcpy(before, cells, (size_t)(size * size));
+        gain = slide_cells(cells, size, key);
+        if (!memcmp(before, cells, (size_t)(size * size)))
+            return -1;
+    }
+    spawn(cells, size * size, k, (*spawns)++);
+    return gain;
+}
+
+PyDoc_STRVAR(step_doc,
+"step(size, actions, cells, keys, spawns, legal, gains)\n--\n\n"
+"Moves every board by its action (a byte: 0 W, 1 A, 2 S, 3 D) and spawns where it changed; writes\n"
+"the 64-bit merge score to gains, or -1 where nothing changed.");
+
+static PyObject *step(PyObject *self, PyObject *args)
+{
+    Py_buffer actions, cells, keys, spawns, legal, gains;
+    int size, good = 0;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "iy*w*y*w*w*w*", &size, &actions, &cells, &keys, &spawns, &legal, &gains))
+        return NULL;
+    Py_ssize_t n = actions.len, count = (Py_ssize_t)size * size;
+    if (size_is_good(size) && has(&cells, "cells", count * n) && has(&keys, "keys", 16 * n)
+        && has(&spawns, "spawns", 8 * n) && has(&legal, "legal", 4 * n) && has(&gains, "gains", 8 * n)) {
+        const uint8_t *action = actions.buf;
+        const Keys *k = keys.buf;
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t i = 0; i < n; i++) {
+            uint8_t *board = (uint8_t *)cells.buf + i * count;
+            ((int64_t *)gains.buf)[i] = move_board(board, size, action[i] & 3, k[i], (uint64_t *)spawns.buf + i);
+            find_legal(board, size, (uint8_t *)legal.buf + 4 * i);
+        }
+        Py_END_ALLOW_THREADS
+        good = 1;
+    }
+    PyBuffer_Release(&actions), PyBuffer_Release(&cells), PyBuffer_Release(&keys);
+    PyBuffer_Release(&spawns), PyBuffer_Release(&legal), PyBuffer_Release(&gains);
+    if (!good)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(play_doc,
+"play(player, low, high)\n--\n\n"
+"Plays one 4x4 game to its end; the seed comes in two 64-bit halves and the player as its position\n"
+"on the ladder. Returns the score, the exponent of the largest tile and the keys.");
+
+static PyObject *play(PyObject *self, PyObject *args)
+{
+    int player, failed;
+    unsigned long long low, high;
+    Played game = {0};
+    (void)self;
+    if (!PyArg_ParseTuple(args, "iKK", &player, &low, &high))
+        return NULL;
+    if (player < 0 || player >= PLAYERS) {
+        PyErr_Format(PyExc_ValueError, "player is from 0 to %d, got %d", PLAYERS - 1, player);
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    failed = play_game(player, low, high, &game);
+    Py_END_ALLOW_THREADS
+    int top = 0;
+    for (int i = 0; i < 16; i++)
+        top = game.cells[i] > top ? game.cells[i] : top;
+    PyObject *result = failed ? PyErr_NoMemory()
+        : Py_BuildValue("Lis#", (long long)game.score, top, game.keys, (Py_ssize_t)game.moves);
+    free(game.keys);
+    return result;
+}
+
+static PyMethodDef methods[] = {
+    {"play", play, METH_VARARGS, play_doc},
+    {"start", start, METH_VARARGS, start_doc},
+    {"step", step, METH_VARARGS, step_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static int prepare(PyObject *module)
+{
+    (void)module;
+    fill_rows();
+    return 0;
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, prepare}, {0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_native", "The compiled engine of 2048.", 0, methods, slots, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__native(void) { return PyModuleDef_Init(&definition); }
