@@ -6,10 +6,10 @@ In mode "inside" (`play_inside`, then `check`) the game runs beside the program,
 says it pressed are pressed again on the trusted side: a score is never taken from the program.
 
 A task is `{"seeds": [...], "size": 4, "target": 2048, "until_won": bool}`; what comes back is one
-mapping a game (`_Table.outcome`). A game ends when no move is left ("over"); when the target is reached,
-if the task says so ("won"); after `STUCK` answers in a row that changed nothing ("stuck"); at an
-answer that is no move ("invalid_move"); when the program broke off ("failed"). After the last two
-no further game is played.
+mapping a game (`_Table.outcome`). A game ends when no move is left ("over"); when the target is
+reached, if the task says so ("won"); after `STUCK` answers in a row that changed nothing ("stuck");
+at an answer that is no move ("invalid_move"); when the program broke off ("failed"). After the last
+two no further game is played.
 """
 
 from __future__ import annotations

@@ -99,7 +99,12 @@ class Game2048Strategy(SingleTurnEnv):
         question = self.question()
         return Tasks(
             [
-                Task(question, "", f"{self.size}x{self.size}-{self.target}-{i}", MappingProxyType(row))
+                Task(
+                    question,
+                    "",
+                    f"{self.size}x{self.size}-{self.target}-{i}",
+                    MappingProxyType(row),
+                )
                 for i, row in enumerate(self.load())
             ],
             {},

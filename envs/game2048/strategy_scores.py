@@ -55,8 +55,8 @@ def strategy_succeeds(completion: str, task: Task) -> float:
         return 0.0
     if trial.verdict is not Verdict.PLAYED:
         return BROKEN
-    won = sum(game["stop"] == "won" for game in trial.games)
-    natural = sum(game["stop"] in ("won", "over") for game in trial.games)
+    stops = [str(game["stop"]) for game in trial.games]
+    won, natural = stops.count("won"), stops.count("won") + stops.count("over")
     return (WIN * won + NATURAL_END * natural) / games
 
 

@@ -28,9 +28,7 @@ def write_chart(
     for name in _LADDER:
         if name in ladder and name not in games:
             _rung(left, right, name, ladder[name])
-    figure.legend(
-        *right.get_legend_handles_labels(), loc="outside lower center", ncols=4, **LEGEND
-    )
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4, **LEGEND)
     figure.savefig(path)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskgym.training.report_html import (
     Html,
@@ -22,42 +22,26 @@ from taskgym.training.report_html import (
 )
 from taskgym.training.strategies.replay import Frame, frames, picks, spawns
 from taskgym.training.strategies.summary import REACH, Played, Summary
-from taskgym.training.strategies.tiles import EMPTY, colour, ink
+from taskgym.training.strategies.tiles import colour, ink
+
+if TYPE_CHECKING:
+    from taskgym.training.strategies.evaluation import Evaluation
 
 _LONGEST = 20_000  # moves of a replay; of a longer game the last ones are kept
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"  # one character a tile: its power of two
 
 
-def write_page(
-    title: str,
-    games: Mapping[str, Sequence[Played]],
-    summaries: Mapping[str, Summary],
-    ladder: Mapping[str, Summary],
-    notes: Sequence[str],
-    chart: Path,
-    size: int,
-    path: Path,
-) -> None:
-    """Writes the page.
-
-    Args:
-        title: Its heading.
-        games: Every strategy's games.
-        summaries: Their numbers.
-        ladder: The numbers of the ladder, as shipped.
-        notes: Comparisons and failures, in sentences.
-        chart: The PNG to show.
-        size: Rows and columns of the board.
-        path: Where it goes.
-    """
-    first = next(iter(summaries.values()))
+def write_page(path: Path, title: str, evaluation: Evaluation, chart: Path, size: int) -> None:
+    """Writes the page; the chart goes into it."""
+    summaries, ladder = evaluation.summaries, evaluation.ladder
+    notes = [tag("p", text(line)) for note in evaluation.notes() for line in note.splitlines()]
     body = (
-        tag("h1", text(title)),
-        tag("p", text(f"{size} x {size} board · {first['games']:,} games"), css="soft"),
-        section("Scores", _scores(summaries, ladder), *(tag("p", text(note)) for note in notes)),
+        tag("h1", text("2048 strategies")),
+        tag("p", text(title), css="soft"),
+        section("Scores", _scores(summaries, ladder), *notes),
         section("Games that reach a tile", _reach(summaries, ladder)),
         section("Chart", picture(chart, "scores and largest tiles")),
-        _replays(games, size),
+        _replays(evaluation.games, size),
     )
     read = files("taskgym.training.strategies").joinpath
     style = read("replay.css").read_text(encoding="utf-8")
@@ -66,12 +50,23 @@ def write_page(
 
 
 def _scores(summaries: Mapping[str, Summary], ladder: Mapping[str, Summary]) -> Html:
-    head = ["strategy", "games", "mean", "± se", "5 %", "median", "95 %", "best", "moves", "us/move"]
+    head = [
+        "strategy",
+        "games",
+        "mean",
+        "± se",
+        "5 %",
+        "median",
+        "95 %",
+        "best",
+        "moves",
+        "us/move",
+    ]
     rows = [
         [
             name,
             *(text(number(value)) for value in (s["games"], s["mean_score"], s.get("se"))),
-            *(text(number(s.get("quantiles", {}).get("0.05"))),),
+            text(number(s.get("quantiles", {}).get("0.05"))),
             text(number(s.get("median_score"))),
             text(number(s.get("quantiles", {}).get("0.95"))),
             *(text(number(s.get(key))) for key in ("best_score", "mean_moves", "us_per_move")),
@@ -114,8 +109,8 @@ def _replays(games: Mapping[str, Sequence[Played]], size: int) -> Html:
         for name, every in games.items()
         for rank, played in picks(every).items()
     ]
-    colours = {0: (EMPTY, ink(0)), **{1 << k: (colour(1 << k), ink(1 << k)) for k in range(1, 18)}}
-    data = {"size": size, "colours": {**colours, "more": colours[1 << 17]}, "games": chosen}
+    colours = {tile: (colour(tile), ink(tile)) for tile in (0, *(1 << k for k in range(1, 37)))}
+    data = {"size": size, "colours": colours, "games": chosen}
     options = "".join(f"<option>{text(name)}</option>" for name in games)
     packed = json.dumps(data).replace("<", "\\u003c")
     return section("Replays", Html(_VIEWER.format(options=options, data=packed)))

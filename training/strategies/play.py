@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from taskgym.envs import MachineryError
@@ -15,7 +16,7 @@ from taskgym.envs.game2048.driver import play_inside
 from taskgym.envs.game2048.engine import Game
 from taskgym.envs.game2048.players import player
 from taskgym.envs.game2048.trial import DRIVER, ENTRY, WALL, Trial, Verdict, judge, program_seed
-from taskgym.sandbox import Job, Limits, Mode, Sandbox, SandboxUnavailable
+from taskgym.sandbox import Job, Limits, Sandbox, SandboxUnavailable
 from taskgym.training.errors import ConfigError
 from taskgym.training.strategies.sources import Strategy
 from taskgym.training.strategies.summary import Played
@@ -33,7 +34,9 @@ def game_seeds(seed: int, games: int) -> list[int]:
     return [int.from_bytes(rng.bytes(16), "big") for _ in range(games)]
 
 
-def play(strategy: Strategy, seeds: Sequence[int], size: int, workers: int) -> Iterator[Played]:
+def play(
+    strategy: Strategy, seeds: Sequence[int], size: int, workers: int
+) -> Generator[Played, None, None]:
     """The games of a strategy as they end, in whatever order that is.
 
     Closing the iterator ends the games that are running.
@@ -48,11 +51,13 @@ def play(strategy: Strategy, seeds: Sequence[int], size: int, workers: int) -> I
 
 
 def check(strategy: Strategy, seed: int, size: int) -> None:
-    """Plays one game with a file, so that what is wrong with it shows before the others.
+    """Plays one game with a file, so that what is wrong with it shows before all are played.
 
     Raises:
         ConfigError: The program broke off; names file, line and cause.
     """
+    if strategy.path is None:
+        return
     (game,) = play(strategy, [seed], size, 1)
     if game.failure and game.failure != "stuck":
         raise ConfigError(_located(strategy, game))
@@ -69,7 +74,7 @@ def _located(strategy: Strategy, game: Played) -> str:
 
 def _file_games(
     strategy: Strategy, seeds: Sequence[int], size: int, workers: int
-) -> Iterator[Played]:
+) -> Generator[Played, None, None]:
     workers = min(workers, len(seeds))
     # The sandbox is left first: what runs in it ends then, and the threads with it.
     with ThreadPoolExecutor(workers) as pool, _sandbox(workers) as box:
@@ -97,7 +102,9 @@ def _file_game(box: Sandbox, source: str, size: int, seed: int) -> Played:
     return _played(seed, trial)
 
 
-def _try(box: Sandbox, source: str, size: int, seed: int, mode: Mode) -> Trial:
+def _try(
+    box: Sandbox, source: str, size: int, seed: int, mode: Literal["inside", "outside"]
+) -> Trial:
     job = Job(
         source,
         entry=ENTRY,
@@ -136,7 +143,9 @@ def _played(seed: int, trial: Trial) -> Played:
     )
 
 
-def _ladder_games(name: str, seeds: Sequence[int], size: int, workers: int) -> Iterator[Played]:
+def _ladder_games(
+    name: str, seeds: Sequence[int], size: int, workers: int
+) -> Generator[Played, None, None]:
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(workers, len(seeds)), _leave_interrupts_to_the_parent) as pool:
         yield from pool.imap_unordered(partial(_ladder_game, name, size), seeds)

@@ -17,7 +17,7 @@ function show(move) {
   at = Math.max(0, Math.min(game.keys.length, move));
   cells.forEach((cell, i) => {
     const tile = tileAt(at, i);
-    const [background, ink] = data.colours[tile] || data.colours.more;
+    const [background, ink] = data.colours[tile];
     cell.textContent = tile || "";
     cell.className = at && i === game.spawns[at - 1] ? "new" : "";
     cell.style.background = tile ? background : "var(--empty)";

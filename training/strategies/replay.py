@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 from taskgym.envs.game2048.engine import Game, toward_front
@@ -31,9 +31,13 @@ def frames(played: Played, size: int) -> list[Frame]:
         One frame more than the game has moves.
     """
     game = Game(played.seed, size)
-    seen = [Frame(sum(game.board, []), game.score, "")]
-    seen += [Frame(sum(game.board, []), game.score, key) for key in played.keys if game.move(key)]
+    seen = [_frame(game, "")]
+    seen += [_frame(game, key) for key in played.keys if game.move(key)]
     return seen
+
+
+def _frame(game: Game, key: str) -> Frame:
+    return Frame(list(chain.from_iterable(game.board)), game.score, key)
 
 
 def spawns(seen: Sequence[Frame], size: int) -> list[int]:

@@ -35,14 +35,15 @@ def find_strategies(words: Sequence[str]) -> list[Strategy]:
         ConfigError: No such file or player (the nearest is named), or one is named twice.
     """
     paths = [_path(word) for word in words]
-    places = [word if path is None else str(path.resolve()) for word, path in zip(words, paths)]
+    named = list(zip(words, paths, strict=True))
+    places = [word if path is None else str(path.resolve()) for word, path in named]
     for place, count in Counter(places).items():
         if count > 1:
             raise ConfigError(f"{place} is named twice")
     names = _short_names([path.resolve() for path in paths if path is not None])
     return [
         Strategy(word) if path is None else Strategy(names[path.resolve()], path, _read(path))
-        for word, path in zip(words, paths)
+        for word, path in named
     ]
 
 
@@ -73,7 +74,9 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+        raise ConfigError(
+            f"{path} is not UTF-8 text: {error.reason} at byte {error.start}"
+        ) from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
 

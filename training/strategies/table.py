@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taskgym.training.strategies.summary import REACH, Summary
+from taskgym.training.strategies.summary import REACH, Played, Summary
 
 Rows = list[tuple[str, list[str]]]
 
@@ -26,16 +26,22 @@ def results_table(summaries: Mapping[str, Summary], ladder: Mapping[str, Summary
     )
 
 
-def failures_text(name: str, summary: Summary, details: Mapping[str, str]) -> str:
-    """How many games a strategy broke off, and why; empty if none."""
-    if not summary["failures"]:
+def failures_text(name: str, games: Sequence[Played]) -> str:
+    """How many games a strategy broke off, and why, each reason with an example; empty if none."""
+    broken: dict[str, list[Played]] = {}
+    for game in games:
+        if game.failure:
+            broken.setdefault(game.failure, []).append(game)
+    if not broken:
         return ""
-    total = sum(summary["failures"].values())
-    lines = [f"{name}: {total:,} of {summary['games']:,} games did not end by the rules"]
-    lines += [
-        f"  {count:>6,}  {reason}: {details[reason]}"
-        for reason, count in summary["failures"].items()
-    ]
+    total = sum(map(len, broken.values()))
+    lines = [f"{name}: {total:,} of {len(games):,} games did not end by the rules of the game"]
+    for reason, failed in sorted(broken.items(), key=lambda item: -len(item[1])):
+        where = f"line {failed[0].line}, " if failed[0].line else ""
+        lines.append(
+            f"  {len(failed):,} {reason}, such as {where}move {failed[0].moves:,}: "
+            f"{failed[0].detail} (seed {failed[0].seed:#x})"
+        )
     return "\n".join(lines)
 
 

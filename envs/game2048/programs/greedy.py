@@ -16,7 +16,6 @@ def gain(board, move):
     return total
 
 
-
 def slide(board, move):
     lines = board if move in "AD" else zip(*board)
     step = 1 if move in "WA" else -1
