@@ -14,7 +14,7 @@ from taskgym.training.strategies.summary import REACH, Played, Summary, reached
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LADDER = ("random", "snake", "expectimax-1")  # rungs drawn for comparison
+_LADDER = {"random": ":", "snake": "--", "expectimax-1": "-."}  # rungs drawn, and how
 
 
 def write_chart(
@@ -25,22 +25,31 @@ def write_chart(
     left, right = figure.subplots(1, 2)
     _scores(left, games)
     _reach(right, games)
-    for name in _LADDER:
-        if name in ladder and name not in games:
-            _rung(left, right, name, ladder[name])
-    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4, **LEGEND)
+    for name, style in _LADDER.items():
+        if name in ladder:
+            _rung(left, right, name, ladder[name], style)
+    lines, names = right.get_legend_handles_labels()
+    order = sorted(range(len(lines)), key=lambda i: names[i].startswith("ladder: "))
+    legend = [lines[i] for i in order], [names[i] for i in order]
+    figure.legend(*legend, loc="outside lower center", ncols=6, **LEGEND)
     figure.savefig(path)
 
 
 def _scores(axes: Axes, games: Mapping[str, Sequence[Played]]) -> None:
     """The share of games that score at least so much, on a logarithmic scale."""
+    from matplotlib.ticker import LogLocator
+
     for colour, (name, played) in zip(_colours(games), games.items(), strict=True):
         scores = np.sort([max(game.score, 1) for game in played])
         share = 100 * (1 - np.arange(len(scores)) / len(scores))
         axes.step(scores, share, where="pre", color=colour, lw=2, label=drawing.plain_text(name))
     drawing.label(axes, "Scores", "games that score at least so much (%)", x="score")
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.xaxis.set_minor_formatter(lambda *_: "")
+    axes.xaxis.set_major_formatter(
+        lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+    )
     axes.set_ylim(-2, 104)
 
 
@@ -59,15 +68,15 @@ def _reach(axes: Axes, games: Mapping[str, Sequence[Played]]) -> None:
     axes.set_ylim(-2, 104)
 
 
-def _rung(left: Axes, right: Axes, name: str, summary: Summary) -> None:
+def _rung(left: Axes, right: Axes, name: str, summary: Summary, style: str) -> None:
     """A player of the ladder: its mean score as a mark, its tiles as a dashed line."""
-    left.axvline(summary["mean_score"], color=PALE, lw=1, ls=":", zorder=0)
+    left.axvline(summary["mean_score"], color=PALE, lw=1.2, ls=style, zorder=0)
     left.annotate(
         name, (summary["mean_score"], 102), (2, 0), textcoords="offset points",
         fontsize=8, color=INK, rotation=90, va="top",
     )  # fmt: skip
     shares = [100 * summary["reach"].get(str(tile), 0.0) for tile in REACH]
-    right.plot(np.arange(len(REACH)), shares, color=PALE, ls="--", lw=1.2, label=f"ladder: {name}")
+    right.plot(np.arange(len(REACH)), shares, color=PALE, ls=style, lw=1.5, label=f"ladder: {name}")
 
 
 def _colours(games: Mapping[str, object]) -> list[str]:

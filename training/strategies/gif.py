@@ -14,19 +14,21 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-FRAMES = 160  # at most: a long game is shown in equal strides, its last moves one by one
+FRAMES = 120  # at most: a long game is shown in equal strides, its last moves one by one
 _ENDING = 20
 _MS, _HOLD_MS = 80, 2500  # of a frame, and of the last one
-_WIDTH, _GAP, _HEAD = 320, 6, 34  # pixels
+_WIDTH, _GAP, _HEAD = 264, 5, 30  # pixels
 _PAPER, _INK = "#ffffff", "#1b2330"
 
 
 def write_gif(frames: Sequence[Frame], size: int, title: str, path: Path) -> None:
     """Draws the game and writes the file; needs Pillow."""
+    from PIL import Image
+
     shown = _shown(len(frames))
     images = [_draw(frames[i], size, f"{title} · move {i:,}") for i in shown]
-    palette = images[-1].quantize(96)  # the last board has most of the colours
-    images = [image.quantize(palette=palette, dither=0) for image in images]
+    palette = images[-1].quantize(64)  # the last board has most of the colours
+    images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     durations = [_MS] * (len(images) - 1) + [_HOLD_MS]
     images[0].save(
         path, save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=False
@@ -49,8 +51,8 @@ def _draw(frame: Frame, size: int, title: str) -> Image:
 
     image = Image.new("RGB", (_WIDTH, _WIDTH + _HEAD), _PAPER)
     draw = ImageDraw.Draw(image)
-    draw.text((8, _HEAD / 2), title, _INK, _font(14), anchor="lm")
-    draw.text((_WIDTH - 8, _HEAD / 2), f"{frame.score:,}", _INK, _font(14), anchor="rm")
+    draw.text((8, _HEAD / 2), title, _INK, _font(12), anchor="lm")
+    draw.text((_WIDTH - 8, _HEAD / 2), f"{frame.score:,}", _INK, _font(12), anchor="rm")
     draw.rounded_rectangle((0, _HEAD, _WIDTH - 1, _HEAD + _WIDTH - 1), _GAP, BOARD)
     cell = (_WIDTH - _GAP) / size
     for i, tile in enumerate(frame.tiles):

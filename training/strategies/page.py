@@ -156,11 +156,11 @@ _VIEWER = """
     </div>
     <input id="at" type="range" min="0" step="1" aria-label="move">
     <div class="controls">
-      <button data-step="Home" aria-label="first">⏮</button>
+      <button data-step="Home" aria-label="first">|◀</button>
       <button data-step="ArrowLeft" aria-label="back">◀</button>
       <button id="play"></button>
       <button data-step="ArrowRight" aria-label="on">▶</button>
-      <button data-step="End" aria-label="last">⏭</button>
+      <button data-step="End" aria-label="last">▶|</button>
       <label>speed <select id="speed"><option value="2">2 moves/s</option>
         <option value="10" selected>10 moves/s</option><option value="50">50 moves/s</option>
         <option value="250">250 moves/s</option></select></label>

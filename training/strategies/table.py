@@ -85,7 +85,9 @@ def _share(share: float | None, interval: Sequence[float] | None) -> str:
         return ""
     if interval is None:
         return f"{share:.1%}"
-    return f"{share:.1%} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+    digits = 0 if interval[0] > 0.1 else 1
+    low, high = (f"{100 * end:.{digits}f}" for end in interval)
+    return f"{share:.1%} [{low}, {high}]"
 
 
 def _whole(value: float | None) -> str:

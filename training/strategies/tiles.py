@@ -24,4 +24,4 @@ def ink(tile: int) -> str:
     """The colour of the number on it: the one of two that contrasts more (WCAG's luminance)."""
     red, green, blue = (int(colour(tile)[i : i + 2], 16) / 255 for i in (1, 3, 5))
     luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
-    return "#1b2330" if luminance > 0.19 else "#ffffff"
+    return "#1b2330" if luminance > 0.215 else "#ffffff"
