@@ -5,7 +5,6 @@ Nothing of this is trusted once the program has started: the supervisor checks w
 
 from __future__ import annotations
 
-import gc
 import json
 import marshal
 import os
@@ -23,22 +22,24 @@ ORDERS, REPLIES, OUTPUT = 3, 4, 1  # the child's descriptors; 0 and 2 lead nowhe
 
 # Kinds of messages: orders to the child, and its replies.
 JOB, CALL = b"j", b"c"
-READY, VALUE, ERROR, REJECTED, MEMORY = b"k", b"v", b"e", b"r", b"m"
+READY, VALUE, RAISED, REJECTED, MEMORY = b"k", b"v", b"e", b"r", b"m"
 
 MESSAGE_CHARS = 500
-_SCALARS = (str, int, float, bool, bytes, complex, type(None))
+OWN_FRAMES = 80  # calls below the program's, and those that encode its values
+_SCALARS = (int, float, bool, complex, type(None))
+_FOLDERS = tuple({sys.prefix, sys.base_prefix, os.path.dirname(__file__)})
 
 
 class Finished(Exception):
-    """The program is over; the reply that says so is in its arguments."""
+    """There is nothing more to run; the reply that says why is in its arguments."""
 
 
 def main(drivers: list[ModuleType]) -> NoReturn:
     """Serves jobs until the supervisor closes the pipe or kills; never returns."""
     try:
-        sys.unraisablehook = _ignore
+        write_frame(REPLIES, READY)
         order = read_frame(ORDERS)
-        while order[:1] == JOB:
+        while True:
             order = _run(order[1:], drivers)
     except Closed:
         pass
@@ -46,75 +47,60 @@ def main(drivers: list[ModuleType]) -> NoReturn:
         os._exit(0)
 
 
-def _ignore(_: object) -> None:
-    """A finalizer of the program raised: nobody is told."""
-
-
 def _run(order: bytes, drivers: list[ModuleType]) -> bytes:
     """Runs one job; returns the next order, for which it waits."""
     source, entry, payload, calls, seed, recursion, cap, driver = marshal.loads(order)
-    sys.setrecursionlimit(recursion + 10)  # 10: our own frames below the program's
     try:
-        program = _Program(source, entry, seed, cap)
+        program = Program(source, entry, seed, cap, recursion)
         if calls == 0:
             write_frame(REPLIES, READY)
             return program.answer_calls()
         if driver is None:
             value = program.call_often(payload, calls)
         else:
-            value = program.guarded(
-                drivers[driver].play_inside, marshal.loads(payload), program.entry
-            )
+            play = drivers[driver].play_inside
+            value = program.guarded(play, marshal.loads(payload), program.entry)
         write_frame(REPLIES, VALUE, program.encoded(value))
     except Finished as finished:
         write_frame(REPLIES, *finished.args)
     return read_frame(ORDERS)
 
 
-class _Program:
-    """One compiled program and its entry function. Whatever it raises becomes `Finished`."""
+class Program:
+    """One compiled program and its entry function; whatever it raises becomes `Finished`."""
 
-    def __init__(self, source: bytes, entry: str, seed: int, cap: int):
+    def __init__(self, source: bytes, entry: str, seed: int, cap: int, recursion: int):
         self.cap = cap
-        self.file = "<program>"
         self.reserve = bytearray(1 << 18)  # given back when memory runs out, to say so
-        code = self._compiled(source)
+        sys.setrecursionlimit(1000)
+        code = _compiled(source.decode())
         self.file = code.co_filename
         names = program_globals(seed, _write)
+        sys.setrecursionlimit(recursion + OWN_FRAMES)
         self.guarded(exec, code, names)
-        if entry not in names:
-            raise Finished(ERROR, _report("EntryNotFound", f"the program defines no {entry}", None))
-        if not callable(names[entry]):
-            raise Finished(ERROR, _report("EntryNotFound", f"{entry} is not a function", None))
+        if not callable(names.get(entry)):
+            problem = f"{entry} is not a function" if entry in names else f"it defines no {entry}"
+            raise Finished(RAISED, report("EntryNotFound", problem))
         self.entry = names[entry]
 
-    def _compiled(self, source: bytes) -> CodeType:
-        try:
-            return compile_program(source.decode())
-        except Rejected as error:
-            raise Finished(REJECTED, _report("Rejected", str(error), error.line)) from None
-        except RecursionError:
-            text = "the program is nested too deep to compile"
-            raise Finished(REJECTED, _report("Rejected", text, None)) from None
-        except MemoryError:
-            raise Finished(MEMORY) from None
-
-    def guarded(self, function: Callable[..., Any], *args: Any) -> Any:
+    def guarded(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         """Calls into the program."""
         try:
-            return function(*args)
+            return function(*args, **keywords)
         except MemoryError:
-            del self.reserve
+            self.reserve = bytearray()
             raise Finished(MEMORY) from None
         except BaseException as error:  # SystemExit and the like are errors of the program, too
-            raise Finished(ERROR, self._failure(error)) from None
+            raise Finished(RAISED, self._failure(error)) from None
 
     def encoded(self, value: Any) -> bytes:
+        """The value as bytes."""
         try:
             return encode(value, self.cap)
         except BadValue as error:
-            raise Finished(ERROR, _report("BadValue", str(error), None)) from None
+            raise Finished(RAISED, report("BadValue", str(error))) from None
         except MemoryError:
+            self.reserve = bytearray()
             raise Finished(MEMORY) from None
 
     def call_often(self, payload: bytes, calls: int) -> Any:
@@ -129,8 +115,12 @@ class _Program:
             order = read_frame(ORDERS)
             if order[:1] != CALL:
                 return order
-            value = self.guarded(self.entry, *marshal.loads(order[1:]))
-            write_frame(REPLIES, VALUE, self.encoded(value))
+            args, keywords = marshal.loads(order[1:])
+            try:
+                value = self.guarded(self.entry, *args, **keywords)
+                write_frame(REPLIES, VALUE, self.encoded(value))
+            except Finished as finished:  # a raise ends one call, not the program
+                write_frame(REPLIES, *finished.args)
 
     def _failure(self, error: BaseException) -> bytes:
         line, trace = None, error.__traceback__
@@ -138,20 +128,28 @@ class _Program:
             if trace.tb_frame.f_code.co_filename == self.file:
                 line = trace.tb_lineno
             trace = trace.tb_next
-        return _report(_name(type(error)), _message(error), line)
+        return report(_name(type(error)), _message(error), line)
+
+
+def _compiled(source: str) -> CodeType:
+    try:
+        return compile_program(source)
+    except Rejected as error:
+        raise Finished(REJECTED, report(error.kind, error.message, error.line)) from None
+    except MemoryError:
+        raise Finished(MEMORY) from None
 
 
 def _name(kind: type) -> str:
-    return str(type.__dict__["__name__"].__get__(kind))
+    return str(type.__dict__["__name__"].__get__(kind))  # not what a metaclass may answer
 
 
 def _message(error: BaseException) -> str:
     """The message as Python shows it, without running code of the program (a hostile __str__)."""
     args = BaseException.__dict__["args"].__get__(error)
-    shown = [_shown(each) for each in args[:8]]
     if len(args) == 1 and type(args[0]) is str and not isinstance(error, KeyError):
-        return args[0][:MESSAGE_CHARS]
-    return ", ".join(shown)
+        return str(args[0][:MESSAGE_CHARS])
+    return ", ".join(map(_shown, args[:8]))
 
 
 def _shown(value: Any) -> str:
@@ -162,8 +160,9 @@ def _shown(value: Any) -> str:
     return repr(value) if type(value) in _SCALARS else f"<{_name(type(value))}>"
 
 
-def _report(kind: str, message: str, line: int | None) -> bytes:
-    for folder in {sys.prefix, sys.base_prefix, os.path.dirname(__file__)}:
+def report(kind: str, message: str, line: int | None = None) -> bytes:
+    """What went wrong, for the parent: it names no folder of this machine."""
+    for folder in _FOLDERS:
         message = message.replace(folder, "...")
     table = {"type": kind[:100], "message": message[:MESSAGE_CHARS], "line": line}
     return json.dumps(table).encode()
@@ -174,10 +173,3 @@ def _write(text: str) -> None:
     data = text.encode("utf-8", "backslashreplace")
     while data:
         data = data[os.write(OUTPUT, data) :]
-
-
-def prepare_interpreter() -> None:
-    """Done once in the supervisor: what is alive now is never collected, so its pages stay shared."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from taskgym.sandbox import landlock, linux
 from taskgym.sandbox.layers import Layer
+from taskgym.sandbox.seccomp import Filter
 
 NOBODY = 65534
 
@@ -25,6 +26,19 @@ def confine(wanted: frozenset[Layer]) -> list[Layer]:
     if Layer.PID in active:
         _become_first_process()
     return active
+
+
+def seccomp_works() -> bool:
+    """Whether this kernel takes our filter; tried in a process that ends at once."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+            Filter().install()
+            os._exit(0)
+        except OSError:
+            os._exit(1)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def _entered(enter: Callable[[], None]) -> bool:

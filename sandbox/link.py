@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from taskgym.sandbox.frames import HEADER
 from taskgym.sandbox.job import SandboxUnavailable
 
 START_S = 60.0  # for an interpreter to start on a machine that is busy
-GRACE_S = 5.0  # beyond a job's own wall limit, which the supervisor keeps: then it is lost
+GRACE_S = 30.0  # beyond a job's wall limit, for its driver: the supervisor itself keeps the limit
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 
 
@@ -38,7 +39,11 @@ class Answer:
 
 
 class Link:
-    """One running supervisor. Not thread-safe: the pool lends it to one caller at a time."""
+    """One running supervisor. Not thread-safe: the pool lends it to one caller at a time.
+
+    Raises:
+        SandboxUnavailable: If it does not start.
+    """
 
     def __init__(self, drivers: Sequence[str], layers: Sequence[str]):
         ours, theirs = socket.socketpair()
@@ -50,33 +55,32 @@ class Link:
         finally:
             theirs.close()
         self.socket = ours
+        self.close = weakref.finalize(self, _stop, ours, self.process, os.getpid())
         self._buffer = bytearray()
-        self.layers = self._hello(drivers, layers)
+        self._deadline = time.monotonic() + START_S
+        self.layers = self._hello({"drivers": list(drivers), "layers": list(layers)})
+        _links.add(self)
 
-    def _hello(self, drivers: Sequence[str], layers: Sequence[str]) -> tuple[str, ...]:
-        setup = {"packages": _packages(), "drivers": list(drivers), "layers": list(layers)}
+    def _hello(self, setup: dict[str, Any]) -> tuple[str, ...]:
         try:
-            self.socket.sendall(json.dumps(setup).encode() + b"\n")
-            self._deadline = time.monotonic() + START_S
+            self._send(json.dumps({"packages": _packages(), **setup}).encode() + b"\n")
             while b"\n" not in self._buffer:
                 self._receive()
-            line, _, rest = bytes(self._buffer).partition(b"\n")
-            self._buffer = bytearray(rest)
-            answer = json.loads(line)
-        except OSError as error:
-            self.close()
-            raise SandboxUnavailable(f"a supervisor did not start: {error}{self.stderr}") from error
+            answer = json.loads(self._buffer)
+        except Lost as error:
+            self.process.kill()
+            answer = {"failed": f"{error}\n{self._stderr()}"}
+        self._buffer.clear()
         if "failed" in answer:
             self.close()
-            raise SandboxUnavailable(f"a supervisor did not start:\n{answer['failed']}")
+            raise SandboxUnavailable(f"a supervisor did not start: {answer['failed']}")
+        assert self.process.stderr is not None
+        self.process.stderr.close()
         return tuple(answer["layers"])
 
-    @property
-    def stderr(self) -> str:
-        """What the dead supervisor said to its standard error."""
+    def _stderr(self) -> str:
         assert self.process.stderr is not None
-        text = "" if self.process.stderr.closed else self.process.stderr.read().decode()
-        return f"\n{text[-2000:]}" if text else ""
+        return self.process.stderr.read().decode("utf-8", "replace")[-2000:]
 
     def ask(self, orders: Sequence[tuple[Any, ...]], wall_s: float) -> Iterator[Answer]:
         """Sends orders and yields their answers in order; `wall_s` is the limit of each.
@@ -86,14 +90,17 @@ class Link:
         """
         data = marshal.dumps([tuple(order) for order in orders], 2)
         self._deadline = time.monotonic() + wall_s + GRACE_S
-        try:
-            self.socket.settimeout(wall_s + GRACE_S)
-            self.socket.sendall(HEADER.pack(len(data)) + data)
-        except OSError as error:
-            raise Lost(f"the supervisor takes no jobs: {error}") from error
+        self._send(HEADER.pack(len(data)) + data)
         for _ in orders:
-            self._deadline = time.monotonic() + wall_s + GRACE_S
             yield self._answer()
+            self._deadline = time.monotonic() + wall_s + GRACE_S
+
+    def _send(self, data: bytes) -> None:
+        self.socket.settimeout(max(0.001, self._deadline - time.monotonic()))
+        try:
+            self.socket.sendall(data)
+        except OSError as error:
+            raise Lost(f"the supervisor takes no more: {error}") from error
 
     def _answer(self) -> Answer:
         frame = self._frame()
@@ -101,8 +108,11 @@ class Link:
             (size,) = HEADER.unpack_from(frame)
             header = json.loads(frame[4 : 4 + size])
             value, report = header["sizes"]
+            problem = header["message"] if header["status"] == "infra" else ""
         except (ValueError, KeyError, TypeError) as error:
             raise Lost(f"the supervisor speaks nonsense: {error}") from error
+        if problem:
+            raise Lost(f"the supervisor is in trouble: {problem}")
         start = 4 + size
         middle, end = start + value, start + value + report
         return Answer(header, frame[start:middle], frame[middle:end], frame[end:])
@@ -129,16 +139,33 @@ class Link:
             raise Lost("the supervisor died")
         self._buffer += data
 
-    def close(self) -> None:
-        """Kills the supervisor and all below it, and waits for it."""
-        self.socket.close()
-        self.process.kill()
-        self.process.wait()
-
     def forget(self) -> None:
-        """In a forked child: drop our copy of the connection, leave the process to its owner."""
+        """In a forked child: drops our copy of the connection; the process is the parent's."""
+        self.close.detach()
         self.socket.close()
-        self.process.returncode = 0  # so that Popen neither waits nor warns
+        self.process.returncode = 0  # so that Popen neither waits for it nor warns
+
+
+def _stop(connection: socket.socket, process: subprocess.Popen[bytes], owner: int) -> None:
+    """Kills a supervisor and all below it, and waits for it."""
+    connection.close()
+    if os.getpid() == owner:
+        process.kill()
+        process.wait()
+        if process.stderr:
+            process.stderr.close()
+
+
+_links: weakref.WeakSet[Link] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for link in list(_links):
+        link.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def _spawn(theirs: socket.socket) -> subprocess.Popen[bytes]:
@@ -147,7 +174,7 @@ def _spawn(theirs: socket.socket) -> subprocess.Popen[bytes]:
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
     return subprocess.Popen(
         [sys.executable, "-s", "-S", "-P", "-B", str(_BOOTSTRAP)],
-        stdin=theirs,
+        stdin=theirs.fileno(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=environment,

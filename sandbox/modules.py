@@ -63,7 +63,7 @@ _SHARED: dict[str, Names] = {
     ),
     "fractions": _pick(fractions, "Fraction"),
     "functools": {
-        **_pick(functools, "cache cmp_to_key lru_cache partial reduce"),
+        **_pick(functools, "cache cmp_to_key lru_cache partial reduce total_ordering"),
         "wraps": facades.wraps,
     },
     "hashlib": facades.HASHES,

@@ -5,11 +5,9 @@ from __future__ import annotations
 import ast
 import types
 import warnings
-from typing import Literal
 
 from taskgym.sandbox.transformer import Transformer
-
-Kind = Literal["syntax", "import", "construct"]
+from taskgym.sandbox.visitor import Kind
 
 
 class Rejected(Exception):
@@ -60,6 +58,5 @@ def _check(tree: ast.Module) -> None:
     transformer = Transformer()
     transformer.visit(tree)
     if transformer.refusals:
-        line, kind, message = min(transformer.refusals, key=lambda each: each[0])
-        raise Rejected(message, line, kind)
-    ast.fix_missing_locations(tree)
+        first = min(transformer.refusals, key=lambda each: each.line)
+        raise Rejected(first.message, first.line, first.kind)

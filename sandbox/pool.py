@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from taskgym.sandbox.job import Job, Limits, Result, SandboxUnavailable, Status
 from taskgym.sandbox.layers import ALL, REQUIRED, Layer
 from taskgym.sandbox.link import Link, Lost
-from taskgym.sandbox.wire import order_of, refused, result_of
+from taskgym.sandbox.wire import Order, order_of, refused, result_of
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Sandbox:
         self.isolation = isolation
         self._wanted, self._required = _chosen(layers)
         self._begin()
-        _alive.add(self)
+        _pools.add(self)
 
     def _begin(self) -> None:
         self._free = threading.Condition()
@@ -118,7 +118,7 @@ class Sandbox:
     def layers(self) -> tuple[str, ...]:
         """The layers that are active on this machine; starts a supervisor if none runs."""
         link = self._borrow()
-        self._give_back(link)
+        self._release(link)
         return link.layers
 
     def close(self) -> None:
@@ -149,33 +149,42 @@ class Sandbox:
         return units
 
     def _run_unit(self, jobs: list[Job]) -> list[Result]:
-        results: dict[int, Result] = {}
+        """Runs jobs that go to one supervisor together; tries again what it fails to answer."""
         orders = [order_of(job, self.drivers) for job in jobs]
-        for number, job in enumerate(jobs):
-            if answer := refused(job):
-                results[number] = answer
+        results = {number: answer for number, job in enumerate(jobs) if (answer := refused(job))}
         problem = ""
         for _ in range(ATTEMPTS):
             left = [number for number in range(len(jobs)) if number not in results]
             if not left:
                 break
             try:
-                link = self._borrow()
-            except SandboxUnavailable as error:
+                for number, result in self._attempt(left, jobs, orders):
+                    results[number] = result
+            except (SandboxUnavailable, Lost) as error:
                 problem = str(error)
-                continue
-            try:
-                answers = link.ask([orders[n] for n in left], jobs[0].limits.wall_s)
-                for number, answer in zip(left, answers, strict=True):
-                    results[number] = result_of(answer, jobs[number], link.layers)
-            except Lost as error:
-                problem = str(error)
-                logger.warning("sandbox: %s; its job is tried again on another supervisor", error)
-                self._discard(link)
-            else:
-                self._give_back(link, [results[n].status for n in left])
+                logger.warning("sandbox: %s", problem)
         failed = Result(Status.INFRA, error_type="SandboxUnavailable", error_message=problem)
         return [results.get(number, failed) for number in range(len(jobs))]
+
+    def _attempt(
+        self, left: list[int], jobs: list[Job], orders: list[Order]
+    ) -> Iterator[tuple[int, Result]]:
+        link = self._borrow()
+        fit = False  # to serve again: not if it failed, was interrupted, or saw an escape
+        try:
+            answers = link.ask([orders[number] for number in left], jobs[0].limits.wall_s)
+            fit = True
+            for number, answer in zip(left, answers, strict=True):
+                result = result_of(answer, jobs[number], link.layers)
+                fit = fit and result.status is not Status.VIOLATION
+                yield number, result
+        except BaseException:
+            fit = False
+            raise
+        finally:
+            if not fit:
+                link.close()
+            self._release(link if fit else None)
 
     def _borrow(self) -> Link:
         """A supervisor for the caller alone, waiting for one or starting one."""
@@ -203,17 +212,6 @@ class Sandbox:
             )
         return link
 
-    def _give_back(self, link: Link, statuses: Sequence[Status] = ()) -> None:
-        # Who was close to breaking out gets no second program beside his supervisor.
-        if Status.VIOLATION in statuses:
-            self._discard(link)
-        else:
-            self._release(link)
-
-    def _discard(self, link: Link) -> None:
-        link.close()
-        self._release(None)
-
     def _release(self, link: Link | None) -> None:
         with self._free:
             self._lent -= 1
@@ -224,22 +222,19 @@ class Sandbox:
         if link is not None:
             link.close()
 
-    def _after_fork(self) -> None:
-        for link in self._idle:
-            link.forget()
-        self._begin()
+
+_pools: weakref.WeakSet[Sandbox] = weakref.WeakSet()
 
 
-_alive: weakref.WeakSet[Sandbox] = weakref.WeakSet()
-
-
-def _forget_the_parents() -> None:
-    for each in list(_alive):
-        each._after_fork()
+def _begin_anew() -> None:
+    """In a forked child: the supervisors are the parent's, and no lock is held by anyone here."""
+    for pool in list(_pools):
+        if not pool._closed:
+            pool._begin()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_the_parents)
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _cores() -> int:

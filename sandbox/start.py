@@ -1,56 +1,63 @@
-"""How a supervisor gets ready: reserve descriptors, load what programs may import, confine, serve."""
+"""How a supervisor gets ready: load what programs may need, reserve descriptors, confine, serve."""
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 import sys
-import unicodedata  # noqa: F401 (the compiler loads it for "\N{...}", when files are out of reach)
+import unicodedata  # noqa: F401 (the compiler loads it for "\\N{...}", when files are out of reach)
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from taskgym.sandbox.child import prepare_interpreter
-from taskgym.sandbox.children import Nursery
+from taskgym.sandbox.confine import confine, seccomp_works
 from taskgym.sandbox.layers import Layer
+from taskgym.sandbox.nursery import RESERVED, Nursery
 from taskgym.sandbox.supervisor import serve
 
-_CODECS = ("ascii", "latin-1", "utf-8", "utf-16", "utf-32", "cp1252", "unicode_escape")
+_CODECS = ("ascii", "latin-1", "utf-8", "utf-16", "utf-32", "cp1252", "unicode_escape", "punycode")
+_OOM_SCORE = "800"  # when the machine is short of memory, this goes before the trainer
 
 
 def start(
     setup: dict[str, Any], drivers: list[ModuleType], tell: Callable[[dict[str, Any]], None]
 ) -> None:
     """Confines this process, tells the parent which layers are active, and serves for ever."""
+    wanted = frozenset(map(Layer, setup["layers"]))
+    _forget_the_parent()
     for codec in _CODECS:
         "".encode(codec)
-    wanted = frozenset(map(Layer, setup["layers"]))
-    _reserve_descriptors()
-    sys.stdin = sys.stdout = sys.stderr = None  # type: ignore[assignment]
-    active = {Layer.POLICY, Layer.PROCESS, Layer.RLIMITS, Layer.SECCOMP} & wanted
-    try:
-        nursery = Nursery(frozenset(active), drivers)
-    except OSError:  # a machine without a table of system calls
-        active.discard(Layer.SECCOMP)
-        nursery = Nursery(frozenset(active), drivers)
-    if sys.platform == "linux":
-        from taskgym.sandbox.confine import confine
-
-        active.update(confine(wanted))
-    prepare_interpreter()
-    try:
-        nursery.refill()
-    except OSError as error:
-        tell({"failed": f"cannot fork: {error}"})
-        raise
+    inner = wanted & {Layer.POLICY, Layer.PROCESS, Layer.RLIMITS}
+    if Layer.SECCOMP in wanted and seccomp_works():
+        inner |= {Layer.SECCOMP}
+    nursery = Nursery(inner, drivers)
+    active = inner | set(confine(wanted))
+    _share_memory()
+    nursery.refill()
     tell({"layers": [layer for layer in Layer if layer in active]})
     serve(nursery)
 
 
-def _reserve_descriptors() -> None:
-    """1 to 4 lead nowhere, so that every pipe made later has a higher number (see `Nursery`)."""
+def _forget_the_parent() -> None:
+    """What is inherited across exec, other than the environment."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_RDWR)
-    for fd in (1, 2, 3, 4):
+    for fd in range(1, RESERVED):
         if fd != null:
-            os.dup2(null, fd)
-    if null > 4:
+            os.dup2(null, fd, inheritable=False)
+    if null >= RESERVED:
         os.close(null)
+    sys.stdin = sys.stdout = sys.stderr = None  # type: ignore[assignment,unused-ignore]
+    sys.unraisablehook = lambda _: None  # a finalizer of a program raised: nobody is told
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write(_OOM_SCORE)
+
+
+def _share_memory() -> None:
+    """What lives now is never collected, so that its pages stay shared with all children."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)

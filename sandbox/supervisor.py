@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 import marshal
 import os
-from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
 
 from taskgym.sandbox import child as inside
 from taskgym.sandbox import frames
-from taskgym.sandbox.children import Bounds, Child, Ended, Nursery
+from taskgym.sandbox.children import CONTROL, Bounds, Child
 from taskgym.sandbox.codec import BadValue, decode, encode
+from taskgym.sandbox.nursery import Nursery
+from taskgym.sandbox.verdicts import Ended, Raised, nonsense
 
-CONTROL = 0  # the socket to the parent
 AUDITED = 50  # one batch in so many is run again, each program alone
+_UNCAPPED = 1 << 30  # what a driver returns was made here
 
 
 class Order(NamedTuple):
@@ -33,55 +34,64 @@ class Order(NamedTuple):
     max_calls: int
     driver: int | None
     mode: str
-    bounds: Sequence[Any]
+    bounds: tuple[float, float, int, int, int]
 
 
 class Reply(NamedTuple):
-    """What goes back: `payload` is the value or the report, as the child or a driver wrote it."""
+    """What becomes of a job: `value` and `report` as the child or a driver wrote them."""
 
     status: str
-    payload: bytes = b""
+    value: bytes = b""
     report: bytes = b""
     message: str = ""
     calls_done: int = 0
 
 
 class Call:
-    """What a driver calls: asks the program for one value.
+    """What a driver calls to ask the program for one value.
 
-    `call.Ended` is what it raises when the program is over; a driver may catch it to return what
-    it has so far.
+    It raises `call.Raised` when this call failed (the program raised, or its value is no plain
+    data), and `call.Ended`, of which that is a kind, when the program is over. Whichever a driver
+    catches, the job keeps the status of the first, or of what ended the program.
     """
 
     Ended = Ended
+    Raised = Raised
 
     def __init__(self, child: Child, most: int):
         self._child, self._left = child, most
-        self.ended: Ended | None = None
+        self.failure: Ended | None = None
         self.done = 0
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """The program's answer to these arguments, which are plain data."""
+        if self.failure and type(self.failure) is Ended:
+            raise self.failure
         try:
-            if self.ended or not self._left:
-                raise self.ended or Ended("error", message="its driver asked for too many calls")
-            self._left -= 1
-            self._child.send(inside.CALL, marshal.dumps(args, 2))
-            value = _value(self._child.receive())
-        except Ended as ended:
-            self.ended = ended
+            value = self._ask(args, keywords)
+        except Ended as failure:
+            if self.failure is None or type(failure) is Ended:
+                self.failure = failure
             raise
         self.done += 1
         return value
+
+    def _ask(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        if not self._left:
+            raise Ended("error", "its driver asked for more calls than Limits.calls")
+        self._left -= 1
+        self._child.send(inside.CALL, marshal.dumps((args, keywords), 2))
+        return _value(self._child.receive())
 
 
 def _value(reply: tuple[bytes, bytes]) -> Any:
     kind, data = reply
     if kind != inside.VALUE:
-        raise Ended("crashed", message="its process sent what is not a reply")
+        raise nonsense()
     try:
         return decode(data)
     except BadValue as error:
-        raise Ended("error", message=str(error)) from None
+        raise Raised(message=str(error)) from None
 
 
 def serve(nursery: Nursery) -> NoReturn:
@@ -89,104 +99,145 @@ def serve(nursery: Nursery) -> NoReturn:
     batches = 0
     while True:
         nursery.refill()
-        try:
-            orders = [Order(*each) for each in marshal.loads(frames.read_frame(CONTROL))]
-        except (frames.Closed, OSError):
-            os._exit(0)
-        batches += 1
-        _serve_alone(nursery, orders)
+        orders = _next_orders()
+        if len(orders) == 1:
+            _send(*_run_alone(nursery, orders[0]))
+        else:
+            batches += 1
+            _serve_batch(nursery, orders, audited=batches % AUDITED == 0)
 
 
-def _serve_alone(nursery: Nursery, orders: list[Order]) -> None:
-    for order in orders:
-        child = nursery.take()
-        child.begin(Bounds(*order.bounds))
-        reply = run(child, order, nursery.drivers)
-        _finish(child, reply)
+def _next_orders() -> list[Order]:
+    try:
+        return [Order(*each) for each in marshal.loads(frames.read_frame(CONTROL))]
+    except (frames.Closed, OSError):
+        os._exit(0)
 
 
-def _finish(child: Child, reply: Reply) -> None:
-    cpu, wall = child.cpu_used() if child.usage is None else _final_cpu(child), child.wall_used()
-    child.close()
+def _send(header: dict[str, Any], reply: Reply, printed: bytes) -> None:
+    header = {**header, "sizes": [len(reply.value), len(reply.report)]}
+    head = frames.pack(json.dumps(header).encode())
+    frames.write_frame(CONTROL, head, reply.value, reply.report, printed)
+
+
+Answer = tuple[dict[str, Any], Reply, bytes]
+
+
+def _run_alone(nursery: Nursery, order: Order) -> Answer:
+    bounds = Bounds(*order.bounds)
+    try:
+        child = nursery.take(bounds)
+    except OSError as error:
+        return {"status": "infra", "message": f"cannot make a child: {error}"}, Reply(""), b""
+    child.begin(bounds)
+    reply = run(child, order, nursery.drivers)
+    return _answer(nursery, child, reply, last=True)
+
+
+def _answer(nursery: Nursery, child: Child, reply: Reply, last: bool) -> Answer:
     header = {
         "status": reply.status,
         "message": reply.message,
         "calls": reply.calls_done,
-        "cpu": cpu,
-        "wall": wall,
-        "peak": child.peak_memory_mb,
-        "truncated": child.printed_bytes > len(child.printed),
-        "sizes": [len(reply.payload), len(reply.report)],
+        "cpu": child.cpu_used(),
+        "wall": child.wall_used(),
+        "truncated": child.truncated,
     }
-    head = json.dumps(header).encode()
-    parts = (frames.pack(head), reply.payload, reply.report, bytes(child.printed))
-    frames.write_frame(CONTROL, *parts)
+    if last:
+        child.close()
+    header["peak"] = nursery.peak_memory_mb(child)
+    return header, reply, bytes(child.printed)
 
 
-def _final_cpu(child: Child) -> float:
-    assert child.usage is not None
-    return child.usage.ru_utime + child.usage.ru_stime - child.cpu_start
+def _serve_batch(nursery: Nursery, orders: list[Order], audited: bool) -> None:
+    """Runs programs one after the other in one child, as long as nothing happens.
+
+    What ends otherwise than `ok` or `rejected` may have left traces: that program and those after
+    it run again, each alone. An audited batch runs alone as a whole, and is compared.
+    """
+    together = _run_together(nursery, orders)
+    kept = [] if audited else together
+    alone = [_run_alone(nursery, order) for order in orders[len(kept) :]]
+    for one, other in zip(together, alone, strict=False) if audited else ():
+        other[0]["differs"] = one[1] != other[1]
+    for answer in kept + alone:
+        _send(*answer)
+
+
+def _run_together(nursery: Nursery, orders: list[Order]) -> list[Answer]:
+    """The answers up to the first that is neither `ok` nor `rejected`."""
+    answers: list[Answer] = []
+    bounds = Bounds(*orders[0].bounds)
+    try:
+        child = nursery.take(bounds, jobs=len(orders))
+    except OSError:
+        return answers
+    for order in orders:
+        child.begin(bounds)
+        reply = run(child, order, nursery.drivers)
+        if reply.status not in ("ok", "rejected"):
+            break
+        answers.append(_answer(nursery, child, reply, last=False))
+    child.close()
+    return answers
 
 
 def run(child: Child, order: Order, drivers: list[ModuleType]) -> Reply:
     """Runs one order in a child whose clocks run."""
+    driver = None if order.driver is None else drivers[order.driver]
     try:
-        outside = order.driver is not None and order.mode == "outside"
-        payload = b"" if outside else order.payload
-        job = (
-            order.source,
-            order.entry,
-            payload,
-            0 if outside else order.calls,
-            order.seed,
-            order.recursion,
-            child.bounds.result_bytes,
-            order.driver,
-        )
-        child.send(inside.JOB, marshal.dumps(job, 2))
-        if outside:
-            return _play(child, order, drivers[order.driver])
-        kind, data = child.receive()
+        if driver is not None and order.mode == "outside":
+            return _play(child, order, driver)
+        _send_job(child, order, order.payload, order.calls)
+        reply = child.receive()
         child.finish()
-        if order.driver is not None:
-            return _checked(order, drivers[order.driver], _value((kind, data)))
-        if kind != inside.VALUE:
-            raise Ended("crashed", message="its process sent what is not a reply")
-        return Reply("ok", data, calls_done=order.calls)
+        if driver is not None:
+            return _driven(driver.check, marshal.loads(order.payload), _value(reply))
+        if reply[0] != inside.VALUE:
+            raise nonsense()
+        return Reply("ok", reply[1], calls_done=order.calls)
     except Ended as ended:
-        return Reply(ended.status, report=ended.payload, message=ended.message)
+        return Reply(ended.status, report=ended.report, message=ended.message)
+
+
+def _send_job(child: Child, order: Order, payload: bytes, calls: int) -> None:
+    cap = child.bounds.result_bytes
+    job = (
+        order.source,
+        order.entry,
+        payload,
+        calls,
+        order.seed,
+        order.recursion,
+        cap,
+        order.driver,
+    )
+    child.send(inside.JOB, marshal.dumps(job, 2))
 
 
 def _play(child: Child, order: Order, driver: ModuleType) -> Reply:
+    """Lets a driver play: the child is told nothing of the task but what the calls say."""
+    _send_job(child, order, b"", 0)
     if child.receive()[0] != inside.READY:
-        raise Ended("crashed", message="its process sent what is not a reply")
+        raise nonsense()
     call = Call(child, order.max_calls)
     reply = _driven(driver.play, marshal.loads(order.payload), call)
-    if call.ended is None:
-        try:
-            child.finish()
-        except Ended as ended:
-            call.ended = ended
-    if call.ended:
-        ended = call.ended
-        reply = Reply(ended.status, reply.payload, ended.payload, ended.message)
+    failure = call.failure
+    try:
+        child.finish()
+    except Ended as ended:
+        failure = ended
+    if failure:
+        reply = Reply(failure.status, reply.value, failure.report, failure.message)
     return reply._replace(calls_done=call.done)
 
 
-def _checked(order: Order, driver: ModuleType, claim: Any) -> Reply:
-    return _driven(driver.check, marshal.loads(order.payload), claim)
-
-
 def _driven(function: Any, task: Any, argument: Any) -> Reply:
-    """Runs a function of a driver. What it raises may be the work of the program's values."""
+    """Runs a function of a driver; what makes it raise may be the program's doing, so is scored."""
     try:
-        return Reply("ok", encode(function(task, argument), 1 << 30))
+        return Reply("ok", encode(function(task, argument), _UNCAPPED))
     except Ended:
-        return Reply("ok")  # the caller knows how it ended
+        return Reply("error")  # not caught by the driver: the caller knows how it ended
     except Exception as error:
-        report = {
-            "type": "DriverError",
-            "message": f"{type(error).__name__}: {error}",
-            "line": None,
-        }
-        return Reply("error", report=json.dumps(report).encode())
+        text = f"{type(error).__name__}: {error}"
+        return Reply("error", report=inside.report("DriverError", text))

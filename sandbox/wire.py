@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import marshal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskgym.sandbox.codec import BadValue, check_plain, decode
 from taskgym.sandbox.job import Job, Result, Status
 from taskgym.sandbox.link import Answer
 
+Order = tuple[Any, ...]  # as `supervisor.Order`, which this side does not import
 
-def order_of(job: Job, drivers: tuple[str, ...]) -> tuple[Any, ...]:
+
+def order_of(job: Job, drivers: tuple[str, ...]) -> Order:
     """The job as a `supervisor.Order`; marshalled, for this way is from the trusted to the less so.
 
     Raises:
@@ -61,36 +63,35 @@ def refused(job: Job) -> Result | None:
     try:
         size = len(job.source.encode())
     except UnicodeEncodeError:
-        return _rejected("the program holds lone surrogates, which are no characters")
+        return _rejected("syntax", "the program holds lone surrogates, which are no characters")
     if size > job.limits.source_bytes:
-        return _rejected(f"the program has {size} bytes, the limit is {job.limits.source_bytes}")
+        text = f"the program has {size} bytes, the limit is {job.limits.source_bytes}"
+        return _rejected("construct", text)
     if "\0" in job.source:
-        return _rejected("the program holds a NUL character")
+        return _rejected("syntax", "the program holds a NUL character")
     return None
 
 
-def _rejected(message: str) -> Result:
-    return Result(Status.REJECTED, error_type="Rejected", error_message=message)
+def _rejected(kind: str, message: str) -> Result:
+    return Result(Status.REJECTED, error_type=kind, error_message=message)
 
 
 def result_of(answer: Answer, job: Job, layers: tuple[str, ...]) -> Result:
-    """The result behind an answer. `value` and `report` are bytes that a program may have forged."""
+    """The result behind an answer; a program may have forged its `value` and its `report`."""
     head = answer.header
-    status = Status(head["status"])
-    value, error = None, (None, None, None)
+    status, value = Status(head["status"]), None
+    error = _error(status, head["message"], answer.report)
     try:
         value = decode(answer.value) if answer.value else None
     except BadValue as bad:
-        status, error = Status.ERROR, ("BadValue", str(bad), None)
-    else:
-        error = _error(status, head["message"], answer.report)
+        status, error = Status.ERROR, Failure("BadValue", str(bad))
     return Result(
         status=status,
         value=value,
         stdout=answer.stdout.decode("utf-8", "replace"),
-        error_type=error[0],
-        error_message=error[1],
-        error_line=error[2],
+        error_type=error.type,
+        error_message=error.message,
+        error_line=error.line,
         cpu_s=head["cpu"],
         wall_s=head["wall"],
         peak_memory_mb=head["peak"],
@@ -98,6 +99,14 @@ def result_of(answer: Answer, job: Job, layers: tuple[str, ...]) -> Result:
         truncated=head["truncated"],
         layers=layers,
     )
+
+
+class Failure(NamedTuple):
+    """The three error fields of a result."""
+
+    type: str | None = None
+    message: str | None = None
+    line: int | None = None
 
 
 _TYPES = {
@@ -110,17 +119,14 @@ _TYPES = {
 }
 
 
-def _error(
-    status: Status, message: str, report: bytes
-) -> tuple[str | None, str | None, int | None]:
+def _error(status: Status, message: str, report: bytes) -> Failure:
     if status is Status.OK:
-        return None, None, None
+        return Failure()
     if not report:
-        return _TYPES.get(status), message or _TYPES.get(status), None
+        return Failure(_TYPES.get(status), message or "it ran out of memory")
     try:
         table = json.loads(report)
         kind, text, line = table["type"], table["message"], table["line"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return "Crashed", "its process sent what is not a report", None
-    line = line if type(line) is int else None
-    return str(kind)[:100], str(text)[:500], line
+        return Failure("Crashed", "its process sent what is not a report")
+    return Failure(str(kind)[:100], str(text)[:500], line if type(line) is int else None)
