@@ -102,14 +102,22 @@ static int64_t slide_cells(uint8_t *cells, int size, int key)
 /* ---- 4x4: a board in two words, rows from a table --------------------------------------------- */
 
 typedef struct { uint64_t top, bottom; } Board; /* two rows each, the first cell lowest */
-typedef struct { uint16_t left, right; uint32_t gain; } Row;
+typedef struct { uint32_t slid, gain; } Row; /* slid to the left, and 16 bits higher to the right */
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define WORDS 1
+#else /* bytes lie in words the other way round: everything is slid cell by cell */
+#define WORDS 0
+#endif
 
 static Row rows[1 << 16];
+static uint8_t sides[1 << 16]; /* bit 0 if the row can move to the left, bit 1 if to the right */
 
 static void fill_rows(void)
 {
     for (int row = 0; row < 1 << 16; row++) {
         uint8_t line[4];
+        rows[row].slid = 0;
         for (int side = 0; side < 2; side++) {
             for (int i = 0; i < 4; i++)
                 line[i] = (uint8_t)(row >> 4 * (side ? 3 - i : i) & 15);
@@ -117,11 +125,9 @@ static void fill_rows(void)
             int slid = 0;
             for (int i = 0; i < 4; i++)
                 slid |= (line[i] & 15) << 4 * (side ? 3 - i : i);
-            if (side)
-                rows[row].right = (uint16_t)slid;
-            else
-                rows[row].left = (uint16_t)slid;
+            rows[row].slid |= (uint32_t)slid << 16 * side;
             rows[row].gain = (uint32_t)gain;
+            sides[row] = (uint8_t)(sides[row] | (slid != row) << side);
         }
     }
 }
@@ -172,22 +178,27 @@ static uint64_t transpose(uint64_t x)
     return x ^ t ^ t << 24;
 }
 
+/* A word after its rows slid to the left, or (back) to the right. */
+static uint64_t slide_rows(uint64_t x, int back, int64_t *gain)
+{
+    uint64_t y = 0, sum = 0;
+    for (int i = 0; i < 64; i += 16) {
+        Row row = rows[x >> i & 0xFFFF];
+        y |= (uint64_t)(row.slid >> 16 * back & 0xFFFF) << i;
+        sum += row.gain;
+    }
+    *gain = (int64_t)sum;
+    return y;
+}
+
 static Board slide(Board b, int key, int64_t *gain)
 {
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    if (!large(b)) {
-        int column = key == UP || key == DOWN, front = key == UP || key == LEFT;
-        uint64_t x = column ? transpose(pack(b)) : pack(b), y = 0;
-        int64_t sum = 0;
-        for (int i = 0; i < 64; i += 16) {
-            Row row = rows[x >> i & 0xFFFF];
-            y |= (uint64_t)(front ? row.left : row.right) << i;
-            sum += row.gain;
-        }
-        *gain = sum;
-        return unpack(column ? transpose(y) : y);
+    if (WORDS && !large(b)) {
+        uint64_t x = pack(b);
+        if (key & 1)
+            return unpack(slide_rows(x, key >> 1, gain));
+        return unpack(transpose(slide_rows(transpose(x), key >> 1, gain)));
     }
-#endif
     *gain = slide_cells((uint8_t *)&b, 4, key);
     return b;
 }
@@ -214,26 +225,86 @@ static int legal_cells(const uint8_t *cells, int size, uint8_t *legal)
     return legal[0] | legal[1] | legal[2] | legal[3];
 }
 
+static unsigned movable(uint64_t x)
+{
+    return sides[x & 0xFFFF] | sides[x >> 16 & 0xFFFF] | sides[x >> 32 & 0xFFFF] | sides[x >> 48];
+}
+
+static int legal_words(uint64_t x, uint64_t transposed, uint8_t *legal)
+{
+    unsigned columns = movable(transposed), row = movable(x);
+    legal[UP] = columns & 1, legal[LEFT] = row & 1;
+    legal[DOWN] = columns >> 1 & 1, legal[RIGHT] = row >> 1 & 1;
+    return (int)(columns | row);
+}
+
 static int find_legal(const uint8_t *cells, int size, uint8_t *legal)
 {
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    if (size == 4) {
-        Board b = load(cells);
-        if (!large(b)) {
-            uint64_t x = pack(b), y = transpose(x);
-            int up = 0, left = 0, down = 0, right = 0;
-            for (int i = 0; i < 64; i += 16) {
-                unsigned row = x >> i & 0xFFFF, column = y >> i & 0xFFFF;
-                left |= rows[row].left != row, right |= rows[row].right != row;
-                up |= rows[column].left != column, down |= rows[column].right != column;
-            }
-            legal[UP] = (uint8_t)up, legal[LEFT] = (uint8_t)left;
-            legal[DOWN] = (uint8_t)down, legal[RIGHT] = (uint8_t)right;
-            return up | left | down | right;
-        }
+    if (WORDS && size == 4 && !large(load(cells))) {
+        uint64_t x = pack(load(cells));
+        return legal_words(x, transpose(x), legal);
     }
-#endif
     return legal_cells(cells, size, legal);
+}
+
+/* ---- a move and its spawn --------------------------------------------------------------------- */
+
+/* Moves a board, spawns and finds what is legal next; -1 if nothing changed, else the score. */
+static int64_t move_cells(uint8_t *cells, int size, int key, Keys k, uint64_t *spawns, uint8_t *legal)
+{
+    uint8_t before[MAX_CELLS];
+    int count = size * size;
+    memcpy(before, cells, (size_t)count);
+    int64_t gain = slide_cells(cells, size, key);
+    if (!memcmp(before, cells, (size_t)count))
+        return -1;
+    spawn(cells, count, k, (*spawns)++);
+    find_legal(cells, size, legal);
+    return gain;
+}
+
+#define ONES UINT64_C(0x1111111111111111)
+#define BYTES UINT64_C(0x0101010101010101)
+
+/* The position of mark number n < 15 of a word that has more than n: after the multiplication cell
+ * i holds the number of marks in cells 0 to i, and bytes leave room to compare them all with n. */
+static unsigned nth_cell(uint64_t marks, uint64_t n)
+{
+    uint64_t count = marks * ONES, low = 0x0F * BYTES, high = 0x80 * BYTES, limit = (n + 1) * BYTES;
+    uint64_t even = (((count & low) | high) - limit) & high;
+    uint64_t odd = (((count >> 4 & low) | high) - limit) & high;
+    return 16 - (unsigned)(((even >> 7) + (odd >> 7)) * BYTES >> 56);
+}
+
+static int64_t move_words(uint8_t *cells, int key, Keys k, uint64_t *spawns, uint8_t *legal)
+{
+    int64_t gain;
+    uint64_t x = pack(load(cells)), turned = transpose(x), column = (uint64_t)(key & 1) - 1;
+    x ^= (x ^ turned) & column; /* the directions are chance to the processor: no branches on them */
+    uint64_t y = slide_rows(x, key >> 1, &gain);
+    if (x == y)
+        return -1;
+    turned = transpose(y);
+    uint64_t swap = (y ^ turned) & column;
+    y ^= swap, turned ^= swap;
+    uint64_t marks = y | y >> 2;
+    marks = ~(marks | marks >> 1) & ONES;
+    uint32_t number = below(k, (*spawns)++, 10 * (uint32_t)(marks * ONES >> 60));
+    unsigned at = nth_cell(marks, number / 10);
+    uint64_t tile = number % 10 ? 1 : 2;
+    y |= tile << 4 * at;
+    turned |= tile << 4 * (4 * (at & 3) + (at >> 2));
+    Board b = unpack(y);
+    memcpy(cells, &b, 16);
+    legal_words(y, turned, legal);
+    return gain;
+}
+
+static int64_t move_board(uint8_t *cells, int size, int key, Keys k, uint64_t *spawns, uint8_t *legal)
+{
+    if (WORDS && size == 4 && !large(load(cells)))
+        return move_words(cells, key, k, spawns, legal);
+    return move_cells(cells, size, key, k, spawns, legal);
 }
 
 /* ---- the players ------------------------------------------------------------------------------ */
@@ -292,7 +363,7 @@ static int first_of(const int *order, const uint8_t *legal)
     return *order;
 }
 
-static int choose(int player, Board b, const uint8_t *legal, Keys k, uint32_t move)
+static int choose(int player, Board b, const uint8_t *legal, Keys k, uint64_t move)
 {
     static const int wasd[8] = {UP, LEFT, DOWN, RIGHT, UP, LEFT, DOWN, RIGHT};
     static const int asdw[4] = {LEFT, DOWN, RIGHT, UP};
@@ -322,32 +393,27 @@ static int choose(int player, Board b, const uint8_t *legal, Keys k, uint32_t mo
     return best_key;
 }
 
-typedef struct { int64_t score; uint32_t moves; uint8_t cells[16]; char *keys; size_t room; } Played;
+typedef struct { int64_t score; uint64_t moves; uint8_t cells[16]; char *keys; } Played;
 
 /* Plays one game to its end; returns -1 if there is no memory for its keys. */
 static int play_game(int player, uint64_t low, uint64_t high, Played *game)
 {
     Keys k = keys_of(low, high), own = keys_of(~low, ~high);
+    uint64_t spawns = 2, room = 0;
     uint8_t legal[4];
-    game->score = 0, game->moves = 0;
-    memset(game->cells, 0, 16);
     spawn(game->cells, 16, k, 0);
     spawn(game->cells, 16, k, 1);
-    while (find_legal(game->cells, 4, legal)) {
-        int64_t gain;
-        Board b = load(game->cells);
-        int key = choose(player, b, legal, own, game->moves);
-        b = slide(b, key, &gain);
-        memcpy(game->cells, &b, 16);
-        game->score += gain;
-        if (game->moves == game->room) {
-            char *more = realloc(game->keys, game->room ? game->room *= 2 : (game->room = 4096));
+    find_legal(game->cells, 4, legal);
+    while (legal[0] | legal[1] | legal[2] | legal[3]) {
+        if (game->moves == room) {
+            char *more = realloc(game->keys, room = room ? 2 * room : 1024);
             if (!more)
                 return -1;
             game->keys = more;
         }
+        int key = choose(player, load(game->cells), legal, own, game->moves);
+        game->score += move_board(game->cells, 4, key, k, &spawns, legal);
         game->keys[game->moves++] = "WASD"[key];
-        spawn(game->cells, 16, k, game->moves + 1);
     }
     return 0;
 }
@@ -405,26 +471,6 @@ static PyObject *start(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* Moves one board; returns what the move scored, and -1 if it changed nothing. */
-static int64_t move_board(uint8_t *cells, int size, int key, Keys k, uint64_t *spawns)
-{
-    int64_t gain;
-    if (size == 4) {
-        Board b = load(cells), after = slide(b, key, &gain);
-        if (same(after, b))
-            return -1;
-        memcpy(cells, &after, 16);
-    } else {
-        uint8_t before[MAX_CELLS];
-        memcpy(before, cells, (size_t)(size * size));
-        gain = slide_cells(cells, size, key);
-        if (!memcmp(before, cells, (size_t)(size * size)))
-            return -1;
-    }
-    spawn(cells, size * size, k, (*spawns)++);
-    return gain;
-}
-
 PyDoc_STRVAR(step_doc,
 "step(size, actions, cells, keys, spawns, legal, gains)\n--\n\n"
 "Moves every board by its action (a byte: 0 W, 1 A, 2 S, 3 D) and spawns where it changed; writes\n"
@@ -445,8 +491,9 @@ static PyObject *step(PyObject *self, PyObject *args)
         Py_BEGIN_ALLOW_THREADS
         for (Py_ssize_t i = 0; i < n; i++) {
             uint8_t *board = (uint8_t *)cells.buf + i * count;
-            ((int64_t *)gains.buf)[i] = move_board(board, size, action[i] & 3, k[i], (uint64_t *)spawns.buf + i);
-            find_legal(board, size, (uint8_t *)legal.buf + 4 * i);
+            uint64_t *spawned = (uint64_t *)spawns.buf + i;
+            uint8_t *mask = (uint8_t *)legal.buf + 4 * i;
+            ((int64_t *)gains.buf)[i] = move_board(board, size, action[i] & 3, k[i], spawned, mask);
         }
         Py_END_ALLOW_THREADS
         good = 1;
