@@ -69,7 +69,7 @@ class Game2048Strategy(SingleTurnEnv):
         size: int = 4,
         target: int = 2048,
         games: int = 4,
-        seconds: float = 10.0,
+        seconds: float = 5.0,
         weights: Mapping[str, float] | None = None,
     ):
         super().__init__(weights=weights)

@@ -135,13 +135,14 @@ def judge(result: Result) -> Trial:
     reason = ": ".join(filter(None, (result.error_type, result.error_message)))
     if result.status is Status.INFRA:
         raise MachineryError(f"the sandbox failed: {reason or 'no reason given'}")
+    message, line = result.error_message or "", result.error_line
     if result.status is Status.REJECTED:
         verdict = _REFUSALS.get(result.error_type or "", Verdict.FORBIDDEN)
-        return Trial(verdict, result.error_message or "", result.error_line)
+        return Trial(verdict, message.removeprefix(f"line {line}: "), line)
     if result.error_type in _NAMED:
-        return Trial(_NAMED[result.error_type], result.error_message or "", None, games)
+        return Trial(_NAMED[result.error_type], message, None, games)
     if result.status is not Status.OK:
-        return Trial(_ENDS[result.status], reason, result.error_line, games)
+        return Trial(_ENDS[result.status], reason, line, games)
     if games[-1]["stop"] == "invalid_move":
         return Trial(Verdict.INVALID, f"answered {games[-1]['answer']}", None, games)
     return Trial(Verdict.PLAYED, "", None, games)

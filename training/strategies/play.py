@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import signal
+import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
@@ -14,7 +15,8 @@ import numpy as np
 from taskgym.envs import MachineryError
 from taskgym.envs.game2048.driver import play_inside
 from taskgym.envs.game2048.engine import Game
-from taskgym.envs.game2048.players import player
+from taskgym.envs.game2048.native import compiled
+from taskgym.envs.game2048.players import LADDER, player
 from taskgym.envs.game2048.trial import DRIVER, ENTRY, WALL, Trial, Verdict, judge, program_seed
 from taskgym.sandbox import Job, Limits, Sandbox, SandboxUnavailable
 from taskgym.training.errors import ConfigError
@@ -25,6 +27,7 @@ SECONDS = 60.0  # CPU that a file has for one game
 LIMITS = Limits(
     cpu_s=SECONDS, wall_s=WALL * SECONDS, memory_mb=1024, result_bytes=1 << 22, calls=1 << 22
 )
+_LOW = (1 << 64) - 1  # a seed's lower half
 _TARGET = 2048  # games go on after it
 
 
@@ -66,7 +69,8 @@ def check(strategy: Strategy, seed: int, size: int) -> None:
 def _located(strategy: Strategy, game: Played) -> str:
     """An error in a file, as a compiler would show it."""
     if game.line is None:
-        return f"{strategy.path}: {game.detail} (in the first game, at move {game.moves})"
+        when = f" (in the first game, after {game.moves} moves)" if game.max_tile else ""
+        return f"{strategy.path}: {game.detail}{when}"
     lines = strategy.source.splitlines()
     shown = lines[game.line - 1] if game.line <= len(lines) else ""
     return f"{strategy.path}, line {game.line}: {game.detail}\n    {shown.strip()}"
@@ -156,8 +160,14 @@ def _leave_interrupts_to_the_parent() -> None:
 
 
 def _ladder_game(name: str, size: int, seed: int) -> Played:
-    (told,) = play_inside(_task(seed, size), player(name, seed))
+    """One game, compiled where that is to be had."""
+    began = time.process_time()
+    if compiled is not None and size == 4:
+        *_, keys = compiled.play(LADDER.index(name), seed & _LOW, seed >> 64)
+    else:
+        keys = play_inside(_task(seed, size), player(name, seed))[0]["keys"]
+    seconds = time.process_time() - began
     game = Game(seed, size)
-    for key in told["keys"]:
+    for key in keys:
         game.move(key)
-    return Played(seed, game.score, game.max_tile, game.moves, told["keys"], told["seconds"])
+    return Played(seed, game.score, game.max_tile, game.moves, keys, seconds)

@@ -10,6 +10,7 @@ import numpy as np
 from taskgym.training.statistics import Interval, paired_difference, wilson_interval
 
 REACH = (256, 512, 1024, 2048, 4096, 8192)
+_MEASURABLE = 0.02  # CPU seconds: of less a kernel may count whole ticks only
 QUANTILES = (0.05, 0.25, 0.75, 0.95)
 
 
@@ -59,7 +60,7 @@ def summarise(games: Sequence[Played]) -> Summary:
         "reach": {str(tile): reached(games, tile).mean for tile in REACH},
         "reach_95": {str(t): [reached(games, t).low, reached(games, t).high] for t in REACH},
         "mean_moves": float(np.mean([game.moves for game in games])),
-        "us_per_move": 1e6 * seconds / moves if moves else None,
+        "us_per_move": 1e6 * seconds / moves if seconds > _MEASURABLE else None,
         "failures": dict(Counter(game.failure for game in games if game.failure).most_common()),
     }
 

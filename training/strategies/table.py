@@ -84,7 +84,7 @@ def _share(share: float | None, interval: Sequence[float] | None) -> str:
     if share is None:
         return ""
     if interval is None:
-        return f"{share:.1%}"
+        return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
     digits = 0 if interval[0] > 0.1 else 1
     low, high = (f"{100 * end:.{digits}f}" for end in interval)
     return f"{share:.1%} [{low}, {high}]"
