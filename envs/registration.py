@@ -7,6 +7,7 @@ import gymnasium as gym
 ENVS = {
     "Arithmetic-v0": "taskgym.envs.arithmetic:Arithmetic",
     "Countdown-v0": "taskgym.envs.countdown:Countdown",
+    "Game2048-Strategy-v0": "taskgym.envs.game2048.strategy_env:Game2048Strategy",
     "GuessNumber-v0": "taskgym.envs.guess_number:GuessNumber",
     "Math-DAPO-v0": "taskgym.envs.math_dapo:MathDapo",
     "Math-GSM8K-v0": "taskgym.envs.math_gsm8k:MathGsm8k",

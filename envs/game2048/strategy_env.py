@@ -9,6 +9,7 @@ from typing import Any
 
 from taskgym.envs.core import Info, SingleTurnEnv, Step
 from taskgym.envs.game2048 import programs
+from taskgym.envs.game2048.driver import STUCK
 from taskgym.envs.game2048.strategy_scores import BEST, COMPONENTS, REFERENCE, rules_of
 from taskgym.envs.game2048.trial import Rules, try_completion
 from taskgym.envs.rows import Row, Tasks
@@ -41,7 +42,6 @@ Put the whole program into one code block:
 def strategy(board):
     return "W"
 ```"""
-STUCK = 16  # `driver.py` holds to it; a test compares the two
 
 
 class Game2048Strategy(SingleTurnEnv):

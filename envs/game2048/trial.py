@@ -16,7 +16,7 @@ from taskgym.sandbox import Job, Limits, Result, SandboxUnavailable, Status, sha
 
 ENTRY = "strategy"
 DRIVER = Path(__file__).with_name("driver.py")
-WALL = 4  # seconds on the clock for each second of CPU: a busy machine costs no score
+WALL = 10  # seconds on the clock for each second of CPU: a busy machine costs no score
 
 
 class Verdict(StrEnum):
@@ -97,7 +97,7 @@ def try_completion(completion: str, rules: Rules) -> Trial:
     if source is None:
         return Trial(Verdict.UNPARSED, reason)
     try:
-        (result,) = shared_sandbox(drivers=(DRIVER,)).map([_job(source, rules)])
+        result = shared_sandbox(drivers=(DRIVER,)).submit(_job(source, rules))
     except SandboxUnavailable as error:
         raise MachineryError(f"the sandbox is not available: {error}") from error
     return judge(result)

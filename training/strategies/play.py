@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 from taskgym.envs import MachineryError
-from taskgym.envs.game2048.driver import play_inside
+from taskgym.envs.game2048.driver import STUCK, play_inside
 from taskgym.envs.game2048.engine import Game
 from taskgym.envs.game2048.native import compiled
 from taskgym.envs.game2048.players import LADDER, player
@@ -118,8 +118,7 @@ def _try(
         mode=mode,
         task=_task(seed, size),
     )
-    (result,) = box.map([job])
-    return judge(result)
+    return judge(box.submit(job))
 
 
 def _task(seed: int, size: int) -> dict[str, object]:
@@ -131,7 +130,9 @@ def _played(seed: int, trial: Trial) -> Played:
     failure, detail = str(trial.verdict), trial.reason
     if trial.verdict is Verdict.PLAYED:
         stuck = game["stop"] == "stuck"
-        failure, detail = ("stuck", "16 answers in a row changed nothing") if stuck else ("", "")
+        failure, detail = (
+            ("stuck", f"{STUCK} answers in a row changed nothing") if stuck else ("", "")
+        )
     elif trial.verdict is Verdict.RAISED:
         failure = trial.reason.partition(":")[0]
     return Played(
