@@ -11,12 +11,11 @@ import os
 import sys
 from collections.abc import Callable
 from types import CodeType, ModuleType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
+from taskgym.sandbox import guards, policy, unguarded
 from taskgym.sandbox.codec import BadValue, encode
 from taskgym.sandbox.frames import Closed, read_frame, write_frame
-from taskgym.sandbox.guards import program_globals
-from taskgym.sandbox.policy import Rejected, compile_program
 
 ORDERS, REPLIES, OUTPUT = 3, 4, 1  # the child's descriptors; 0 and 2 lead nowhere
 
@@ -30,28 +29,41 @@ _SCALARS = (int, float, bool, complex, type(None))
 _FOLDERS = tuple({sys.prefix, sys.base_prefix, os.path.dirname(__file__)})
 
 
+class _Rules(NamedTuple):
+    compile_program: Callable[[str], CodeType]
+    program_globals: Callable[[int, Callable[[str], None]], dict[str, Any]]
+
+
 class Finished(Exception):
     """There is nothing more to run; the reply that says why is in its arguments."""
 
 
-def main(drivers: list[ModuleType]) -> NoReturn:
-    """Serves jobs until the supervisor closes the pipe or kills; never returns."""
+def main(drivers: list[ModuleType], guarded: bool) -> NoReturn:
+    """Serves jobs until the supervisor closes the pipe or kills; never returns.
+
+    Args:
+        drivers: Modules that a job names by number.
+        guarded: Whether programs are bound by the policy.
+    """
     try:
+        rules = _Rules(policy.compile_program, guards.program_globals)
+        if not guarded:
+            rules = _Rules(unguarded.compile_program, unguarded.program_globals)
         write_frame(REPLIES, READY)
         order = read_frame(ORDERS)
         while True:
-            order = _run(order[1:], drivers)
+            order = _run(order[1:], drivers, rules)
     except Closed:
         pass
     finally:
         os._exit(0)
 
 
-def _run(order: bytes, drivers: list[ModuleType]) -> bytes:
+def _run(order: bytes, drivers: list[ModuleType], rules: _Rules) -> bytes:
     """Runs one job; returns the next order, for which it waits."""
     source, entry, payload, calls, seed, recursion, cap, driver = marshal.loads(order)
     try:
-        program = Program(source, entry, seed, cap, recursion)
+        program = Program(rules, source, entry, seed, cap, recursion)
         if calls == 0:
             write_frame(REPLIES, READY)
             return program.answer_calls()
@@ -69,13 +81,15 @@ def _run(order: bytes, drivers: list[ModuleType]) -> bytes:
 class Program:
     """One compiled program and its entry function; whatever it raises becomes `Finished`."""
 
-    def __init__(self, source: bytes, entry: str, seed: int, cap: int, recursion: int):
+    def __init__(
+        self, rules: _Rules, source: bytes, entry: str, seed: int, cap: int, recursion: int
+    ):
         self.cap = cap
         self.reserve = bytearray(1 << 18)  # given back when memory runs out, to say so
         sys.setrecursionlimit(1000)
-        code = _compiled(source.decode())
+        code = _compiled(rules, source.decode())
         self.file = code.co_filename
-        names = program_globals(seed, _write)
+        names = rules.program_globals(seed, _write)
         sys.setrecursionlimit(recursion + OWN_FRAMES)
         self.guarded(exec, code, names)
         if not callable(names.get(entry)):
@@ -131,10 +145,10 @@ class Program:
         return report(_name(type(error)), _message(error), line)
 
 
-def _compiled(source: str) -> CodeType:
+def _compiled(rules: _Rules, source: str) -> CodeType:
     try:
-        return compile_program(source)
-    except Rejected as error:
+        return rules.compile_program(source)
+    except policy.Rejected as error:
         raise Finished(REJECTED, report(error.kind, error.message, error.line)) from None
     except MemoryError:
         raise Finished(MEMORY) from None

@@ -6,6 +6,7 @@ import collections
 import copy
 import hashlib
 import json
+import types
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -51,9 +52,9 @@ def wraps(wrapped: Any) -> Callable[[Any], Any]:
     """`functools.wraps` for functions: the name only, as other attributes are taken by a string."""
 
     def decorate(wrapper: Any) -> Any:
-        if type(wrapper) is type(wraps) and type(wrapped) is type(wraps):
-            wrapper.__name__ = wrapped.__name__
-            wrapper.__doc__ = wrapped.__doc__
+        name = getattr(wrapped, "__name__", None)
+        if type(wrapper) is types.FunctionType and type(name) is str:
+            wrapper.__name__ = name
         return wrapper
 
     return decorate

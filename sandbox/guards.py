@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import builtins
 import decimal
+import fractions
+import re
 import string
 import types
-from collections.abc import Callable
+from abc import ABCMeta
+from collections.abc import Callable, Container
 from typing import Any
 
 from taskgym.sandbox.builtins import BUILTINS, printer
@@ -18,17 +21,24 @@ from taskgym.sandbox.modules import importer
 from taskgym.sandbox.names import FORMATTERS, METHODS, NAMED_TUPLE, attribute_refused
 
 _MISSING = object()
+# Caches whose keys may be objects of a program, which compare equal to whatever they like.
+_CACHES = [
+    re.purge,
+    *(value.cache_clear for value in vars(fractions).values() if hasattr(value, "cache_clear")),
+]
 _PUBLIC = NAMED_TUPLE | {"_", "__name__"}
-# Calling these makes code, frames or modules; nothing in a program needs them.
+# Calling these makes code, modules, or objects that forward to others; no program needs them.
 _NO_TYPES = (
     types.BuiltinFunctionType,
     types.CodeType,
     types.FrameType,
     types.FunctionType,
+    types.GenericAlias,
     types.GeneratorType,
     types.MethodType,
     types.ModuleType,
     types.TracebackType,
+    types.UnionType,
 )
 
 
@@ -39,7 +49,7 @@ def program_globals(seed: int, write: Callable[[str], None]) -> dict[str, Any]:
         seed: Of the program's `random`.
         write: Takes what the program prints, as exact strings.
     """
-    decimal.setcontext(decimal.Context())
+    _forget()
     guards = _Guards()
     table = {
         **BUILTINS,
@@ -62,6 +72,13 @@ def program_globals(seed: int, write: Callable[[str], None]) -> dict[str, Any]:
     return names
 
 
+def _forget() -> None:
+    """Undoes what an earlier program in this process may have left behind in shared modules."""
+    decimal.setcontext(decimal.Context())
+    for clear in _CACHES:
+        clear()
+
+
 class _Guards:
     """The hooks of one program; they know its classes and its globals, and so what is its own."""
 
@@ -80,7 +97,7 @@ class _Guards:
 
     def _made(self, value: Any) -> bool:
         """Whether the program made this object, class, function or context, and may change it."""
-        if isinstance(value, type):
+        if issubclass(type(value), type):
             return value in self.classes
         if type(value) is types.FunctionType:
             return value.__globals__ is self.globals
@@ -89,7 +106,7 @@ class _Guards:
     def build_class(self, body: Any, name: str, *bases: Any) -> Any:
         """Stands for `__build_class__`: notes the class as the program's own."""
         made = builtins.__build_class__(body, name, *bases)
-        if isinstance(made, type):
+        if issubclass(type(made), type):
             self.classes.add(made)
         return made
 
@@ -97,12 +114,14 @@ class _Guards:
         """Stands for `owner.name` where the name alone does not say that it is harmless."""
         if name.startswith("_") and name not in _PUBLIC and not self._made(owner):
             raise AttributeError(f"{_kind(owner)} has no attribute {name!r}")
+        if name == "register" and issubclass(type(owner), ABCMeta) and not self._made(owner):
+            raise AttributeError(f"{_kind(owner)} cannot be changed")
         value = getattr(owner, name) if default is _MISSING else getattr(owner, name, default)
         return _without_traversal(value) if name in FORMATTERS else value
 
     def getattr(self, owner: Any, name: str, default: Any = _MISSING, /) -> Any:
         """Stands for `getattr`."""
-        _check_name(name)
+        _check_name(name, {"__name__"})
         return self.read(owner, name, default)
 
     def hasattr(self, owner: Any, name: str, /) -> bool:
@@ -134,18 +153,18 @@ def type_of(value: object, /) -> type:
     return kind
 
 
-def _kind(value: object) -> str:
-    if isinstance(value, types.ModuleType):
+def _kind(value: Any) -> str:
+    if type(value) is types.ModuleType:
         return f"module {value.__name__!r}"
-    if isinstance(value, type):
+    if issubclass(type(value), type):
         return f"class {value.__name__!r}"
     return repr(type(value).__name__)
 
 
-def _check_name(name: object) -> None:
+def _check_name(name: object, besides: Container[str] = ()) -> None:
     if type(name) is not str:
         raise TypeError("the name of an attribute must be a str")
-    if name != "__name__" and (refusal := attribute_refused(name)):
+    if name not in besides and (refusal := attribute_refused(name)):
         raise AttributeError(refusal)
 
 
@@ -153,7 +172,7 @@ def _without_traversal(value: Any) -> Any:
     """The format methods of str, in a form that takes plain fields only; others as they are."""
     if value is str.format or value is str.format_map:
         return _formatter(value, None)
-    bound = type(value) is types.BuiltinMethodType and isinstance(value.__self__, str)
+    bound = type(value) is types.BuiltinMethodType and issubclass(type(value.__self__), str)
     if bound and value.__name__ in FORMATTERS:
         return _formatter(getattr(str, value.__name__), value.__self__)
     return value

@@ -14,13 +14,16 @@ from taskgym.sandbox.names import words
 
 
 class Hint:
-    """One name of `typing`, or anything made from one."""
+    """One name of `typing`, or anything made from one.
 
-    __slots__ = ("_name", "_type")
+    What it holds has names with two underscores on either side, which no program may read.
+    """
+
+    __slots__ = ("__behind__", "__label__")
 
     def __init__(self, name: str, behind: type | None = None):
-        self._name = name
-        self._type = behind
+        self.__label__ = name
+        self.__behind__ = behind
 
     def __getitem__(self, key: object) -> Hint:
         return self
@@ -34,12 +37,12 @@ class Hint:
         return ()
 
     def __instancecheck__(self, value: object) -> bool:
-        if self._type is None:
-            raise TypeError(f"isinstance() takes a class, not typing.{self._name}")
-        return isinstance(value, self._type)
+        if self.__behind__ is None:
+            raise TypeError(f"isinstance() takes a class, not typing.{self.__label__}")
+        return isinstance(value, self.__behind__)
 
     def __repr__(self) -> str:
-        return f"typing.{self._name}"
+        return f"typing.{self.__label__}"
 
 
 _ALIASES = {

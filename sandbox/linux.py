@@ -40,14 +40,14 @@ def syscall(number: int, *arguments: object) -> int:
 
 
 def prctl(option: int, *arguments: object) -> None:
-    """Sets an attribute of this process, as prctl(2)."""
+    """Sets an attribute of this process with the system call prctl."""
     wide = [ctypes.c_ulong(a) if isinstance(a, int) else a for a in arguments]
     wide += [ctypes.c_ulong(0)] * (4 - len(wide))
     _check(_libc.prctl(option, *wide), f"prctl {option}")
 
 
 def unshare(flags: int) -> None:
-    """Moves this process to new namespaces, as unshare(2)."""
+    """Moves this process to new namespaces with the system call unshare."""
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 

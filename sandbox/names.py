@@ -35,6 +35,9 @@ NAMED_TUPLE = frozenset({"_asdict", "_field_defaults", "_fields", "_make", "_rep
 # These two walk attributes by a string, so they are only handed out in a form that does not.
 FORMATTERS = frozenset({"format", "format_map"})
 
+# Of an abstract class, `register` changes what isinstance() says to everyone.
+HOOKED = FORMATTERS | {"register"}
+
 # What to use instead of a name that is refused.
 INSTEAD = {
     "__class__": "use type(x)",
@@ -67,7 +70,7 @@ def variable_refused(name: str) -> str | None:
 
 def attribute_refused(name: str) -> str | None:
     """Why an attribute of this name may not be read or set; None if it may."""
-    if name in INSPECT_ATTRIBUTES:
+    if name in INSPECT_ATTRIBUTES or name.startswith("_abc_"):
         return f"the attribute {name!r} is not allowed: it leads into the interpreter"
     if name.startswith("_") and name not in NAMED_TUPLE and name != "_" and not private(name):
         return f"the attribute {name!r} is not allowed; {_advice(name, 'use public ones')}"

@@ -79,7 +79,7 @@ class Nursery:
             os.dup2(2, 0)
             os.closerange(RESERVED, 1 << 20)
             self._confine()
-            inside.main(self.drivers)
+            inside.main(self.drivers, guarded=Layer.POLICY in self.layers)
         finally:
             os._exit(1)
 

@@ -9,6 +9,8 @@ import warnings
 from taskgym.sandbox.transformer import Transformer
 from taskgym.sandbox.visitor import Kind
 
+TOO_DEEP = "the program is nested too deeply; use fewer levels"
+
 
 class Rejected(Exception):
     """A program that was refused before any line of it ran.
@@ -43,15 +45,22 @@ def compile_program(source: str) -> types.CodeType:
 
 def _compiled(source: str) -> types.CodeType:
     try:
-        tree = ast.parse(source, "<program>")
+        tree = _parse(source)
         _check(tree)
         return compile(tree, "<program>", "exec", dont_inherit=True)
     except SyntaxError as error:
         raise Rejected(error.msg, error.lineno, "syntax") from None
     except ValueError as error:  # NUL bytes, lone surrogates, integers of too many digits
         raise Rejected(str(error)[:200], None, "syntax") from None
-    except (RecursionError, MemoryError):
-        raise Rejected("the program is nested too deeply; use fewer levels") from None
+    except RecursionError:
+        raise Rejected(TOO_DEEP) from None
+
+
+def _parse(source: str) -> ast.Module:
+    try:
+        return ast.parse(source, "<program>")
+    except MemoryError:  # how the parser says that its stack is full
+        raise Rejected(TOO_DEEP) from None
 
 
 def _check(tree: ast.Module) -> None:

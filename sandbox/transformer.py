@@ -4,8 +4,8 @@ RestrictedPython routes every item, iteration, unpacking, call with stars, attri
 through a hook. Here the hooks that would return what they are given are left out, because what
 they would check is known when the program is compiled. Two remain at run time:
 
-- `_getattr_(x, name)` for `format` and `format_map`, which walk attributes by a string, and for
-  private names of anything but `self` and `cls`;
+- `_getattr_(x, name)` for `format` and `format_map`, which walk attributes by a string, for
+  `register` of abstract classes, and for private names of anything but `self` and `cls`;
 - `_write_(x)` where attributes are set or deleted: a program changes its own objects only.
 
 A node without a visitor is refused, so that syntax of a new Python stays out until looked at.
@@ -18,6 +18,7 @@ import ast
 from taskgym.sandbox.definitions import Definitions, call_hook
 from taskgym.sandbox.names import (
     FORMATTERS,
+    HOOKED,
     METHODS,
     attribute_refused,
     private,
@@ -116,7 +117,7 @@ def _is_name(node: ast.expr, *names: str) -> bool:
 
 
 def _needs_hook(node: ast.Attribute) -> bool:
-    if node.attr in FORMATTERS:
+    if node.attr in HOOKED:
         return True
     # Of `__x` the compiler makes `_Class__x`, a name that nothing outside the program has.
     single = private(node.attr) and not node.attr.startswith("__")
