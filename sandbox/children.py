@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import select
 import signal
 import time
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 from taskgym.sandbox import child as inside
 from taskgym.sandbox import frames
+from taskgym.sandbox.host import Process
 from taskgym.sandbox.verdicts import Ended, Raised, nonsense
 
 MIB = 1 << 20
@@ -39,16 +39,13 @@ class Child:
     """
 
     def __init__(self, pid: int, pipes: tuple[int, int, int]):
-        self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
+        self.process = Process(pid)
         self.orders, self.replies, self.output = pipes
-        self.clock = (~pid << 3) | 2  # the CPU clock of a process: see clock_getcpuclockid(3)
+        os.set_blocking(self.orders, False)  # it may have broken out, and never read
         self.poller = select.poll()
         for fd in (self.replies, self.output):
             self.poller.register(fd, select.POLLIN)
         self.poller.register(CONTROL, 0)  # only to hear that the parent is gone
-        self.usage: resource.struct_rusage | None = None
-        self.wait_status = 0
 
     def await_ready(self) -> None:
         """Waits until it has confined itself.
@@ -61,26 +58,37 @@ class Child:
             raise OSError("a child could not confine itself")
 
     def limit(self, bounds: Bounds, base_memory: int, jobs: int) -> None:
-        """Sets its resource limits, for so many jobs; from outside, where it cannot argue."""
-        memory = base_memory + bounds.memory_mb * MIB
-        resource.prlimit(self.pid, resource.RLIMIT_AS, (memory, memory))
-        seconds = math.ceil(bounds.cpu_s * jobs) + 1  # only a backstop: our own clock is finer
-        resource.prlimit(self.pid, resource.RLIMIT_CPU, (seconds, seconds + 1))
+        """Sets its resource limits, for so many jobs."""
+        # Of CPU only as a backstop: our own clock is finer.
+        cpu_s = math.ceil(bounds.cpu_s * jobs) + 1
+        self.process.limit(base_memory + bounds.memory_mb * MIB, cpu_s)
 
     def begin(self, bounds: Bounds) -> None:
         """Starts the clocks of a new job."""
         self.bounds = bounds
         self.printed = bytearray()
         self.truncated = False
-        self.cpu_start = time.clock_gettime(self.clock)
+        self.cpu_start = self.process.cpu_s()
         self.wall_start = time.monotonic()
         self.wall_left = bounds.wall_s
         self.patience = min(bounds.wall_s, bounds.cpu_s)
 
     def send(self, kind: bytes, data: bytes) -> None:
-        """Hands an order over; a dead child shows at the next `receive`."""
-        with suppress(BrokenPipeError):
-            frames.write_frame(self.orders, kind, data)
+        """Hands an order over; a dead child shows at the next `receive`.
+
+        Raises:
+            Ended: If the child does not take it in time.
+        """
+        frame = frames.pack(kind, data)
+        while frame:
+            try:
+                frame = frame[os.write(self.orders, frame) :]
+            except BlockingIOError:
+                began = time.monotonic()
+                select.select([], [self.orders], [], self.patience)
+                self._charge(time.monotonic() - began)
+            except BrokenPipeError:
+                return
 
     def receive(self) -> tuple[bytes, bytes]:
         """The next reply that is no bad news, as (kind, data).
@@ -109,7 +117,7 @@ class Child:
         Raises:
             Ended: If that is too much.
         """
-        while self.usage is None and select.select([self.output], [], [], 0)[0]:
+        while self.process.usage is None and select.select([self.output], [], [], 0)[0]:
             self._read_output()
 
     def _charge(self, seconds: float) -> None:
@@ -167,18 +175,18 @@ class Child:
 
     def _ended(self, verdict: Ended) -> Ended:
         """Kills the process and reads what it had printed; too much of that changes nothing."""
-        self.kill()
+        self.process.kill()
         with suppress(Ended):
             self._read_output()
         return verdict
 
     def _post_mortem(self) -> Ended:
         """Says why the process died by itself."""
-        alone = bool(select.select([self.pidfd], [], [], 1.0)[0])  # else it only closed its pipe
+        alone = self.process.ends_within(1.0)  # else it only closed its pipe
         verdict = self._ended(Ended("crashed", "its process ended without an answer"))
-        if not (alone and os.WIFSIGNALED(self.wait_status)):
+        if not (alone and os.WIFSIGNALED(self.process.wait_status)):
             return verdict
-        number = os.WTERMSIG(self.wait_status)
+        number = os.WTERMSIG(self.process.wait_status)
         if number == signal.SIGSYS:
             return Ended("violation", "made a forbidden system call")
         if number == signal.SIGXCPU:
@@ -189,22 +197,14 @@ class Child:
 
     def cpu_used(self) -> float:
         """Seconds of CPU since `begin`."""
-        if self.usage is None:
-            return time.clock_gettime(self.clock) - self.cpu_start
-        return self.usage.ru_utime + self.usage.ru_stime - self.cpu_start
+        return self.process.cpu_s() - self.cpu_start
 
     def wall_used(self) -> float:
         """Seconds on the clock since `begin`, those of a driver included."""
         return time.monotonic() - self.wall_start
 
-    def kill(self) -> None:
-        """Kills the process, whatever it is doing, and waits until it is gone."""
-        if self.usage is None:
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-            _, self.wait_status, self.usage = os.wait4(self.pid, 0)
-
     def close(self) -> None:
         """Kills it if it lives, and closes the descriptors."""
-        self.kill()
-        for fd in (self.pidfd, self.orders, self.replies, self.output):
+        self.process.kill()
+        for fd in (self.orders, self.replies, self.output):
             os.close(fd)

@@ -7,6 +7,7 @@ import json
 import marshal
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from taskgym.sandbox.job import SandboxUnavailable
 
 START_S = 60.0  # for an interpreter to start on a machine that is busy
 GRACE_S = 30.0  # beyond a job's wall limit, for its driver: the supervisor itself keeps the limit
+FRAME_CAP = 1 << 30  # bytes of one answer
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 
 
@@ -88,12 +90,13 @@ class Link:
         Raises:
             Lost: If an answer does not come; the link must be closed then.
         """
-        data = marshal.dumps([tuple(order) for order in orders], 2)
-        self._deadline = time.monotonic() + wall_s + GRACE_S
+        data = marshal.dumps(list(orders), 2)
+        patience = wall_s * min(2, len(orders)) + GRACE_S  # in a batch one may run a second time
+        self._deadline = time.monotonic() + patience
         self._send(HEADER.pack(len(data)) + data)
         for _ in orders:
             yield self._answer()
-            self._deadline = time.monotonic() + wall_s + GRACE_S
+            self._deadline = time.monotonic() + patience
 
     def _send(self, data: bytes) -> None:
         self.socket.settimeout(max(0.001, self._deadline - time.monotonic()))
@@ -109,7 +112,7 @@ class Link:
             header = json.loads(frame[4 : 4 + size])
             value, report = header["sizes"]
             problem = header["message"] if header["status"] == "infra" else ""
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, struct.error) as error:
             raise Lost(f"the supervisor speaks nonsense: {error}") from error
         if problem:
             raise Lost(f"the supervisor is in trouble: {problem}")
@@ -121,6 +124,8 @@ class Link:
         while len(self._buffer) < 4:
             self._receive()
         size = HEADER.unpack_from(self._buffer)[0] + 4
+        if size > FRAME_CAP:
+            raise Lost("the supervisor promises too much")
         while len(self._buffer) < size:
             self._receive()
         frame = bytes(self._buffer[4:size])

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from taskgym.sandbox import child as inside
-from taskgym.sandbox import linux
+from taskgym.sandbox import host, linux
 from taskgym.sandbox.children import Bounds, Child
 from taskgym.sandbox.layers import Layer
 from taskgym.sandbox.seccomp import Filter
@@ -31,7 +31,7 @@ class Nursery:
         self.layers, self.drivers = layers, drivers
         self._idle: list[Child] = []
         self._filter = Filter() if Layer.SECCOMP in layers else None
-        self._base_memory, self._base_resident = _memory()
+        self._base_memory, self._base_resident = host.memory()
 
     def refill(self) -> None:
         """Makes sure that a child is getting ready; the next job then need not wait for a fork."""
@@ -57,9 +57,10 @@ class Nursery:
 
     def peak_memory_mb(self, child: Child) -> float:
         """The most resident memory that a dead child had, above what it was born with, in MiB."""
-        if child.usage is None:
+        usage = child.process.usage
+        if usage is None or not host.LINUX:
             return 0.0
-        return max(0.0, child.usage.ru_maxrss / 1024 - self._base_resident / (1 << 20))
+        return max(0.0, usage.ru_maxrss / 1024 - self._base_resident / (1 << 20))
 
     def _fork(self) -> Child:
         orders, replies, output = os.pipe(), os.pipe(), os.pipe()
@@ -84,16 +85,10 @@ class Nursery:
             os._exit(1)
 
     def _confine(self) -> None:
-        linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if host.LINUX:
+            linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
         if Layer.RLIMITS in self.layers:
             for limit in _NOTHING:
                 resource.setrlimit(limit, (0, 0))
         if self._filter:
             self._filter.install()
-
-
-def _memory() -> tuple[int, int]:
-    """Address space and resident memory of this process, in bytes."""
-    with open("/proc/self/statm") as file:
-        pages = file.read().split()
-    return int(pages[0]) * resource.getpagesize(), int(pages[1]) * resource.getpagesize()

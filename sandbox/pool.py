@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
-import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
+from taskgym.sandbox import options
 from taskgym.sandbox.job import Job, Limits, Result, SandboxUnavailable, Status
-from taskgym.sandbox.layers import ALL, REQUIRED, Layer
 from taskgym.sandbox.link import Link, Lost
 from taskgym.sandbox.wire import Order, order_of, refused, result_of
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 3  # the first, and two more on other supervisors
+PAUSES_S = (0.0, 0.1, 0.5)  # before each attempt to have a job answered
 BATCH = 16  # programs a child, with isolation="batch"
-
-Layers = Literal["auto", "strict"] | tuple[str, ...]
-Isolation = Literal["process", "batch"]
+AUDITED = 50  # one batch in so many runs again, each program alone, and is compared
 
 
 class Sandbox:
@@ -53,19 +52,17 @@ class Sandbox:
         workers: int | None = None,
         *,
         drivers: Iterable[str | Path] = (),
-        isolation: Isolation = "process",
-        layers: Layers = "auto",
+        isolation: options.Isolation = "process",
+        layers: options.Layers = "auto",
         allow_weak_isolation: bool = False,
     ):
-        _check_platform(allow_weak_isolation)
-        self.workers = workers if workers is not None else _cores()
-        if self.workers < 1:
-            raise ValueError(f"workers must be at least 1, got {workers}")
-        if isolation not in ("process", "batch"):
-            raise ValueError(f"isolation must be 'process' or 'batch', got {isolation!r}")
-        self.drivers = tuple(_driver(path) for path in drivers)
-        self.isolation = isolation
-        self._wanted, self._required = _chosen(layers)
+        options.check_platform(allow_weak_isolation)
+        self.workers = options.workers(workers)
+        self.drivers = tuple(options.driver(path) for path in drivers)
+        self.isolation = options.isolation(isolation)
+        self._wanted, self._required = options.layers(layers)
+        self._batches = itertools.count(1)
+        self._closed = False
         self._begin()
         _pools.add(self)
 
@@ -73,7 +70,6 @@ class Sandbox:
         self._free = threading.Condition()
         self._idle: list[Link] = []
         self._lent = 0
-        self._closed = False
 
     def run(
         self,
@@ -89,17 +85,14 @@ class Sandbox:
         Raises:
             SandboxUnavailable: If the machinery fails; nothing a program does raises.
         """
-        result = self.submit(Job(source, entry, tuple(args), limits=limits or Limits(), **job))
+        asked = Job(source, entry, tuple(args), limits=limits or Limits(), **job)
+        (result,) = self._run_unit([asked])
         if result.status is Status.INFRA:
             raise SandboxUnavailable(result.error_message)
         return result
 
-    def submit(self, job: Job) -> Result:
-        """Runs one job; a failed machinery is the status `infra` here, as in `map`."""
-        return self._run_unit([job])[0]
-
     def map(self, jobs: Iterable[Job]) -> list[Result]:
-        """Runs jobs on all workers and returns their results in order."""
+        """Runs jobs on all workers; their results in order, `infra` where the machinery failed."""
         units = self._units(list(jobs))
         if len(units) <= 1:
             return [result for unit in units for result in self._run_unit(unit)]
@@ -122,7 +115,7 @@ class Sandbox:
         return link.layers
 
     def close(self) -> None:
-        """Stops the supervisors; jobs that run are answered `infra`."""
+        """Stops the supervisors; those at work stop after their job."""
         with self._free:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -149,16 +142,28 @@ class Sandbox:
         return units
 
     def _run_unit(self, jobs: list[Job]) -> list[Result]:
-        """Runs jobs that go to one supervisor together; tries again what it fails to answer."""
+        """Runs jobs that may share a child; audits a batch now and then."""
+        results = self._answered(jobs)
+        if len(jobs) == 1 or next(self._batches) % AUDITED:
+            return results
+        alone = [self._answered([job])[0] for job in jobs]
+        for one, other in zip(results, alone, strict=True):
+            if (one.status, one.value) != (other.status, other.value):
+                logger.warning("sandbox: in a batch a program answered %r, alone %r", one, other)
+        return alone
+
+    def _answered(self, jobs: list[Job]) -> list[Result]:
+        """Asks one supervisor, and others for what it fails to answer."""
         orders = [order_of(job, self.drivers) for job in jobs]
         results = {number: answer for number, job in enumerate(jobs) if (answer := refused(job))}
         problem = ""
-        for _ in range(ATTEMPTS):
+        for pause in PAUSES_S:
             left = [number for number in range(len(jobs)) if number not in results]
-            if not left:
+            if not left or (problem and self._closed):
                 break
+            time.sleep(pause)
             try:
-                for number, result in self._attempt(left, jobs, orders):
+                for number, result in self._attempt(left, orders, jobs[0].limits.wall_s):
                     results[number] = result
             except (SandboxUnavailable, Lost) as error:
                 problem = str(error)
@@ -167,24 +172,24 @@ class Sandbox:
         return [results.get(number, failed) for number in range(len(jobs))]
 
     def _attempt(
-        self, left: list[int], jobs: list[Job], orders: list[Order]
+        self, left: list[int], orders: list[Order], wall_s: float
     ) -> Iterator[tuple[int, Result]]:
         link = self._borrow()
-        fit = False  # to serve again: not if it failed, was interrupted, or saw an escape
+        escaped = done = False
         try:
-            answers = link.ask([orders[number] for number in left], jobs[0].limits.wall_s)
-            fit = True
+            answers = link.ask([orders[number] for number in left], wall_s)
             for number, answer in zip(left, answers, strict=True):
-                result = result_of(answer, jobs[number], link.layers)
-                fit = fit and result.status is not Status.VIOLATION
+                result = result_of(answer, link.layers)
+                escaped = escaped or result.status is Status.VIOLATION
                 yield number, result
-        except BaseException:
-            fit = False
-            raise
+            done = True
         finally:
-            if not fit:
+            # Not used again if it failed, was interrupted, or saw a program try to break out.
+            if escaped:
+                logger.warning("sandbox: the system call filter killed a program")
+            if escaped or not done:
                 link.close()
-            self._release(link if fit else None)
+            self._release(link if done and not escaped else None)
 
     def _borrow(self) -> Link:
         """A supervisor for the caller alone, waiting for one or starting one."""
@@ -229,44 +234,8 @@ _pools: weakref.WeakSet[Sandbox] = weakref.WeakSet()
 def _begin_anew() -> None:
     """In a forked child: the supervisors are the parent's, and no lock is held by anyone here."""
     for pool in list(_pools):
-        if not pool._closed:
-            pool._begin()
+        pool._begin()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew)
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _check_platform(allow_weak_isolation: bool) -> None:
-    if not hasattr(os, "fork"):
-        raise SandboxUnavailable(f"the sandbox needs fork(), which {sys.platform} does not have")
-    if sys.platform != "linux" and not allow_weak_isolation:
-        raise SandboxUnavailable(
-            f"on {sys.platform} only the language policy and a deadline would stand between a "
-            "program and your files; pass allow_weak_isolation=True if you trust the programs"
-        )
-
-
-def _driver(path: str | Path) -> str:
-    found = Path(path).resolve()
-    if not found.is_file():
-        raise FileNotFoundError(f"no driver at {path}")
-    return str(found)
-
-
-def _chosen(layers: Layers) -> tuple[frozenset[Layer], frozenset[Layer]]:
-    """The layers to enter, and those that must then be active."""
-    if layers == "auto":
-        return ALL, frozenset({Layer.POLICY, Layer.PROCESS})
-    if layers == "strict":
-        return ALL, REQUIRED
-    if isinstance(layers, str) or not set(layers) <= ALL:
-        known = ", ".join(sorted(ALL))
-        raise ValueError(f"layers must be 'auto', 'strict' or names of {known}; got {layers!r}")
-    named = frozenset(map(Layer, layers))
-    return named, named

@@ -8,16 +8,17 @@ import signal
 import sys
 import unicodedata  # noqa: F401 (the compiler loads it for "\\N{...}", when files are out of reach)
 from collections.abc import Callable
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
+from taskgym.sandbox import host
 from taskgym.sandbox.confine import confine, seccomp_works
 from taskgym.sandbox.layers import Layer
 from taskgym.sandbox.nursery import RESERVED, Nursery
 from taskgym.sandbox.supervisor import serve
 
 _CODECS = ("ascii", "latin-1", "utf-8", "utf-16", "utf-32", "cp1252", "unicode_escape", "punycode")
-_OOM_SCORE = "800"  # when the machine is short of memory, this goes before the trainer
 
 
 def start(
@@ -29,10 +30,10 @@ def start(
     for codec in _CODECS:
         "".encode(codec)
     inner = wanted & {Layer.POLICY, Layer.PROCESS, Layer.RLIMITS}
-    if Layer.SECCOMP in wanted and seccomp_works():
+    if host.LINUX and Layer.SECCOMP in wanted and seccomp_works():
         inner |= {Layer.SECCOMP}
     nursery = Nursery(inner, drivers)
-    active = inner | set(confine(wanted))
+    active = inner | set(confine(wanted) if host.LINUX else ())
     _share_memory()
     nursery.refill()
     tell({"layers": [layer for layer in Layer if layer in active]})
@@ -52,8 +53,8 @@ def _forget_the_parent() -> None:
         os.close(null)
     sys.stdin = sys.stdout = sys.stderr = None  # type: ignore[assignment,unused-ignore]
     sys.unraisablehook = lambda _: None  # a finalizer of a program raised: nobody is told
-    with open("/proc/self/oom_score_adj", "w") as file:
-        file.write(_OOM_SCORE)
+    with suppress(OSError):
+        host.offer_for_sacrifice()
 
 
 def _share_memory() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import marshal
 import os
+from contextlib import suppress
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
 
@@ -18,7 +19,6 @@ from taskgym.sandbox.codec import BadValue, decode, encode
 from taskgym.sandbox.nursery import Nursery
 from taskgym.sandbox.verdicts import Ended, Raised, nonsense
 
-AUDITED = 50  # one batch in so many is run again, each program alone
 _UNCAPPED = 1 << 30  # what a driver returns was made here
 
 
@@ -96,15 +96,13 @@ def _value(reply: tuple[bytes, bytes]) -> Any:
 
 def serve(nursery: Nursery) -> NoReturn:
     """Runs what the parent sends until it closes the connection."""
-    batches = 0
     while True:
-        nursery.refill()
+        with suppress(OSError):  # then `take` tries again, and says so
+            nursery.refill()
         orders = _next_orders()
-        if len(orders) == 1:
-            _send(*_run_alone(nursery, orders[0]))
-        else:
-            batches += 1
-            _serve_batch(nursery, orders, audited=batches % AUDITED == 0)
+        served = _serve_together(nursery, orders) if len(orders) > 1 else 0
+        for order in orders[served:]:
+            _serve_alone(nursery, order)
 
 
 def _next_orders() -> list[Order]:
@@ -120,66 +118,54 @@ def _send(header: dict[str, Any], reply: Reply, printed: bytes) -> None:
     frames.write_frame(CONTROL, head, reply.value, reply.report, printed)
 
 
-Answer = tuple[dict[str, Any], Reply, bytes]
-
-
-def _run_alone(nursery: Nursery, order: Order) -> Answer:
+def _serve_alone(nursery: Nursery, order: Order) -> None:
     bounds = Bounds(*order.bounds)
     try:
         child = nursery.take(bounds)
     except OSError as error:
-        return {"status": "infra", "message": f"cannot make a child: {error}"}, Reply(""), b""
+        problem = {"status": "infra", "message": f"cannot make a child: {error}"}
+        _send(problem, Reply("infra"), b"")
+        return
     child.begin(bounds)
     reply = run(child, order, nursery.drivers)
-    return _answer(nursery, child, reply, last=True)
+    header = _header(child, reply)
+    child.close()
+    header["peak"] = nursery.peak_memory_mb(child)
+    _send(header, reply, bytes(child.printed))
 
 
-def _answer(nursery: Nursery, child: Child, reply: Reply, last: bool) -> Answer:
-    header = {
+def _header(child: Child, reply: Reply) -> dict[str, Any]:
+    return {
         "status": reply.status,
         "message": reply.message,
         "calls": reply.calls_done,
         "cpu": child.cpu_used(),
         "wall": child.wall_used(),
+        "peak": 0.0,
         "truncated": child.truncated,
     }
-    if last:
-        child.close()
-    header["peak"] = nursery.peak_memory_mb(child)
-    return header, reply, bytes(child.printed)
 
 
-def _serve_batch(nursery: Nursery, orders: list[Order], audited: bool) -> None:
-    """Runs programs one after the other in one child, as long as nothing happens.
+def _serve_together(nursery: Nursery, orders: list[Order]) -> int:
+    """Runs programs one after the other in one child; returns how many of them are answered.
 
     What ends otherwise than `ok` or `rejected` may have left traces: that program and those after
-    it run again, each alone. An audited batch runs alone as a whole, and is compared.
+    it are left to run alone.
     """
-    together = _run_together(nursery, orders)
-    kept = [] if audited else together
-    alone = [_run_alone(nursery, order) for order in orders[len(kept) :]]
-    for one, other in zip(together, alone, strict=False) if audited else ():
-        other[0]["differs"] = one[1] != other[1]
-    for answer in kept + alone:
-        _send(*answer)
-
-
-def _run_together(nursery: Nursery, orders: list[Order]) -> list[Answer]:
-    """The answers up to the first that is neither `ok` nor `rejected`."""
-    answers: list[Answer] = []
     bounds = Bounds(*orders[0].bounds)
     try:
         child = nursery.take(bounds, jobs=len(orders))
     except OSError:
-        return answers
-    for order in orders:
+        return 0
+    for number, order in enumerate(orders):
         child.begin(bounds)
         reply = run(child, order, nursery.drivers)
         if reply.status not in ("ok", "rejected"):
-            break
-        answers.append(_answer(nursery, child, reply, last=False))
+            child.close()
+            return number
+        _send(_header(child, reply), reply, bytes(child.printed))
     child.close()
-    return answers
+    return len(orders)
 
 
 def run(child: Child, order: Order, drivers: list[ModuleType]) -> Reply:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from taskgym.sandbox.codec import BadValue, check_plain, decode
 from taskgym.sandbox.job import Job, Result, Status
-from taskgym.sandbox.link import Answer
+from taskgym.sandbox.link import Answer, Lost
 
 Order = tuple[Any, ...]  # as `supervisor.Order`, which this side does not import
 
@@ -76,29 +76,35 @@ def _rejected(kind: str, message: str) -> Result:
     return Result(Status.REJECTED, error_type=kind, error_message=message)
 
 
-def result_of(answer: Answer, job: Job, layers: tuple[str, ...]) -> Result:
-    """The result behind an answer; a program may have forged its `value` and its `report`."""
-    head = answer.header
-    status, value = Status(head["status"]), None
-    error = _error(status, head["message"], answer.report)
+def result_of(answer: Answer, layers: tuple[str, ...]) -> Result:
+    """The result behind an answer; a program may have forged its `value` and its `report`.
+
+    Raises:
+        Lost: If the supervisor's own part of it makes no sense.
+    """
+    head, value = answer.header, None
+    try:
+        status = Status(head["status"])
+        error = _error(status, head["message"], answer.report)
+        facts = {name: head[key] for name, key in _FACTS.items()}
+    except (KeyError, ValueError) as unclear:
+        raise Lost(f"the supervisor speaks nonsense: {unclear}") from unclear
     try:
         value = decode(answer.value) if answer.value else None
     except BadValue as bad:
         status, error = Status.ERROR, Failure("BadValue", str(bad))
-    return Result(
-        status=status,
-        value=value,
-        stdout=answer.stdout.decode("utf-8", "replace"),
-        error_type=error.type,
-        error_message=error.message,
-        error_line=error.line,
-        cpu_s=head["cpu"],
-        wall_s=head["wall"],
-        peak_memory_mb=head["peak"],
-        calls_done=head["calls"],
-        truncated=head["truncated"],
-        layers=layers,
-    )
+    printed = answer.stdout.decode("utf-8", "replace")
+    kind, message, line = error
+    return Result(status, value, printed, kind, message, line, layers=layers, **facts)
+
+
+_FACTS = {
+    "cpu_s": "cpu",
+    "wall_s": "wall",
+    "peak_memory_mb": "peak",
+    "calls_done": "calls",
+    "truncated": "truncated",
+}
 
 
 class Failure(NamedTuple):
