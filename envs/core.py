@@ -24,6 +24,8 @@ class Stop(StrEnum):
 
     RUNNING = "running"  # it has not
     DONE = "done"  # the task ended: answered, won or lost
+    STUCK = "stuck"  # the task ended: too many actions in a row that changed nothing
+    INVALID_MOVE = "invalid_move"  # the task ended: an action that is no move of the game
     TURN_LIMIT = "turn_limit"  # the env's own limit on turns
     TIME_LIMIT = "time_limit"  # the env's own limit on seconds
     LENGTH = "length"  # a completion hit its token limit (set by the agent)
@@ -181,12 +183,14 @@ class Reply(NamedTuple):
         rewards: Components earned by this action, unweighted; those left out are 0.
         done: Whether the task ended with this action.
         success: Whether it ended solved.
+        stop: Why the task ended, if it did.
     """
 
     message: str
     rewards: Mapping[str, float]
     done: bool = False
     success: bool = False
+    stop: Stop = Stop.DONE
 
 
 class MultiTurnEnv(ChatEnv):
@@ -230,7 +234,7 @@ class MultiTurnEnv(ChatEnv):
         reply = self.respond(_text(action))
         check_names(reply.rewards, self.weights, "reward component")
         self._turn += 1
-        stop = Stop.DONE if reply.done else self._limit()
+        stop = reply.stop if reply.done else self._limit()
         info = self._info(reply.rewards, stop, reply.success)
         over = stop is not Stop.RUNNING
         new: Messages = [] if over else [{"role": "user", "content": reply.message}]

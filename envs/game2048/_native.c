@@ -112,12 +112,18 @@ typedef struct { uint32_t slid, gain; } Row; /* slid to the left, and 16 bits hi
 
 static Row rows[1 << 16];
 static uint8_t sides[1 << 16]; /* bit 0 if the row can move to the left, bit 1 if to the right */
+static uint32_t falling[1 << 16], rising[1 << 16]; /* sums of tile * 4**(3, 2, 1, 0) and backwards */
 
 static void fill_rows(void)
 {
     for (int row = 0; row < 1 << 16; row++) {
         uint8_t line[4];
-        rows[row].slid = 0;
+        rows[row].slid = falling[row] = rising[row] = 0;
+        for (int i = 0; i < 4; i++) {
+            uint32_t tile = (1u << (row >> 4 * i & 15)) & ~1u;
+            falling[row] += tile << 2 * (3 - i);
+            rising[row] += tile << 2 * i;
+        }
         for (int side = 0; side < 2; side++) {
             for (int i = 0; i < 4; i++)
                 line[i] = (uint8_t)(row >> 4 * (side ? 3 - i : i) & 15);
@@ -319,17 +325,47 @@ static double snake_sum(Board b)
     return (double)sum;
 }
 
+static double snake_words(uint64_t x)
+{
+    return (double)(((uint64_t)falling[x & 0xFFFF] << 24) + ((uint64_t)rising[x >> 16 & 0xFFFF] << 16)
+                    + ((uint64_t)falling[x >> 32 & 0xFFFF] << 8) + rising[x >> 48]);
+}
+
+/* The best snake sum that one move gives, 0 if there is no move. */
+static double best_snake(Board b)
+{
+    double best = 0.0;
+    int64_t gain;
+    if (!WORDS || large(b)) {
+        for (int key = 0; key < 4; key++) {
+            Board after = slide(b, key, &gain);
+            double v = same(after, b) ? 0.0 : snake_sum(after);
+            best = v > best ? v : best;
+        }
+        return best;
+    }
+    uint64_t x = pack(b), turned = transpose(x);
+    for (int back = 0; back < 2; back++) {
+        uint64_t row = slide_rows(x, back, &gain), column = slide_rows(turned, back, &gain);
+        double v = row == x ? 0.0 : snake_words(row);
+        best = v > best ? v : best;
+        v = column == turned ? 0.0 : snake_words(transpose(column));
+        best = v > best ? v : best;
+    }
+    return best;
+}
+
 static double expected(Board after, int depth);
 
 static double value(Board b, int depth)
 {
     double best = 0.0;
+    if (depth == 1)
+        return best_snake(b);
     for (int key = 0; key < 4; key++) {
         int64_t gain;
         Board after = slide(b, key, &gain);
-        if (same(after, b))
-            continue;
-        double v = depth > 1 ? expected(after, depth - 1) : snake_sum(after);
+        double v = same(after, b) ? 0.0 : expected(after, depth - 1);
         best = v > best ? v : best;
     }
     return best;

@@ -135,6 +135,7 @@ class Game:
         target: The tile that counts as a win, a power of two from 4. The game goes on after it.
 
     Attributes:
+        cells: The exponents of the tiles in row-major order, 0 where empty: size**2 bytes.
         size: Rows and columns.
         target: The tile that counts as a win.
         moves: Moves that changed the board.
@@ -143,11 +144,11 @@ class Game:
     __slots__ = (
         "_a",
         "_b",
-        "_cells",
         "_columns",
         "_fours",
         "_rows",
         "_spawns",
+        "cells",
         "moves",
         "size",
         "target",
@@ -165,14 +166,14 @@ class Game:
         self._a, self._b = keys_of(seed)
         self._rows, self._columns = _lines(size)
         self._spawns = self._fours = 0
-        self._cells = bytes(size * size)  # exponents in row-major order, 0 where empty
-        self._spawn(self._cells)
-        self._spawn(self._cells)
+        self.cells = bytes(size * size)
+        self._spawn(self.cells)
+        self._spawn(self.cells)
 
     @property
     def board(self) -> list[list[int]]:
         """The tiles, row by row, 0 where empty: fresh lists each time."""
-        return [tiles[:] for tiles in map(_tiles, self._rows(self._cells))]
+        return [tiles[:] for tiles in map(_tiles, self._rows(self.cells))]
 
     @property
     def score(self) -> int:
@@ -181,12 +182,12 @@ class Game:
         The tiles say it: each is worth the merges that made it of 2s, less 4 for every 4 that was
         spawned and not merged.
         """
-        return sum(map(_WORTH.__getitem__, self._cells)) - 4 * self._fours
+        return sum(map(_WORTH.__getitem__, self.cells)) - 4 * self._fours
 
     @property
     def max_tile(self) -> int:
         """The largest tile on the board."""
-        return 1 << max(self._cells)
+        return 1 << max(self.cells)
 
     @property
     def won(self) -> bool:
@@ -196,34 +197,34 @@ class Game:
     @property
     def over(self) -> bool:
         """Whether no move changes the board."""
-        return 0 not in self._cells and not self.legal()
+        return 0 not in self.cells and not self.legal()
 
     def legal(self) -> str:
         """The keys that change the board, in the order W, A, S, D."""
-        rows, columns, join = self._rows(self._cells), self._columns(self._cells), b"".join
+        rows, columns, join = self._rows(self.cells), self._columns(self.cells), b"".join
         down = join(columns)
         return (
             ("W" if join(map(_front, columns)) != down else "")
-            + ("A" if join(map(_front, rows)) != self._cells else "")
+            + ("A" if join(map(_front, rows)) != self.cells else "")
             + ("S" if join(map(_back, columns)) != down else "")
-            + ("D" if join(map(_back, rows)) != self._cells else "")
+            + ("D" if join(map(_back, rows)) != self.cells else "")
         )
 
     def move(self, key: str) -> bool:
         """Slides the board up (W), left (A), down (S) or right (D); returns whether it changed."""
         if key == "A":
-            cells = b"".join(map(_front, self._rows(self._cells)))
+            cells = b"".join(map(_front, self._rows(self.cells)))
         elif key == "D":
-            cells = b"".join(map(_back, self._rows(self._cells)))
+            cells = b"".join(map(_back, self._rows(self.cells)))
         elif key == "W":  # the joined columns are the board transposed: its columns are our rows
-            columns = b"".join(map(_front, self._columns(self._cells)))
+            columns = b"".join(map(_front, self._columns(self.cells)))
             cells = b"".join(self._columns(columns))
         elif key == "S":
-            columns = b"".join(map(_back, self._columns(self._cells)))
+            columns = b"".join(map(_back, self._columns(self.cells)))
             cells = b"".join(self._columns(columns))
         else:
             raise ValueError(f"a move is one of W, A, S and D, got {key!r}")
-        if cells == self._cells:
+        if cells == self.cells:
             return False
         self.moves += 1
         self._spawn(cells)
@@ -237,7 +238,7 @@ class Game:
         for _ in range(cell):
             at = cells.find(0, at + 1)
         if tenth:
-            self._cells = cells[:at] + b"\1" + cells[at + 1 :]
+            self.cells = cells[:at] + b"\1" + cells[at + 1 :]
         else:
             self._fours += 1
-            self._cells = cells[:at] + b"\2" + cells[at + 1 :]
+            self.cells = cells[:at] + b"\2" + cells[at + 1 :]

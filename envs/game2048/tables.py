@@ -62,14 +62,15 @@ def transpose(x: Words) -> Words:
     t = (x ^ (x >> _U(12))) & _U(0x0000F0F00000F0F0)
     x = x ^ t ^ (t << _U(12))
     t = (x ^ (x >> _U(24))) & _U(0x00000000FF00FF00)
-    return x ^ t ^ (t << _U(24))
+    turned: Words = x ^ t ^ (t << _U(24))
+    return turned
 
 
 def empty_cells(x: Words) -> Words:
     """The lowest bit of every empty cell."""
     x = x | (x >> _U(2))
-    marks: Words = ~(x | (x >> _U(1))) & _ONES
-    return marks
+    empty: Words = ~(x | (x >> _U(1))) & _ONES
+    return empty
 
 
 def nth_cell(marks: Words, n: Words) -> Words:
