@@ -137,7 +137,7 @@ class Definitions(Visitor):
             self.refuse(node, refusal, "import")
             return node
         for each in node.names:
-            self.refuse(node, name_refused(module, each.name), "import")
+            self.refuse(node, name_refused(module, each.name))
             self.check_name(node, each.asname or each.name)
         return node
 

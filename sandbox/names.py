@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from RestrictedPython.transformer import INSPECT_ATTRIBUTES
 
 
@@ -75,6 +77,13 @@ def attribute_refused(name: str) -> str | None:
     if name.startswith("_") and name not in NAMED_TUPLE and name != "_" and not private(name):
         return f"the attribute {name!r} is not allowed; {_advice(name, 'use public ones')}"
     return f"the name {name!r} is reserved" if name.endswith("__roles__") else None
+
+
+def kind_of(name: str) -> Literal["escape", "construct"]:
+    """What using a refused name amounts to: dunders and their like lead into the interpreter."""
+    dunder = name.startswith("__") and name.endswith("__")
+    inspects = name in INSPECT_ATTRIBUTES or name.startswith("_abc_")
+    return "escape" if dunder or inspects else "construct"
 
 
 def _advice(name: str, otherwise: str) -> str:

@@ -18,8 +18,9 @@ class Rejected(Exception):
     Attributes:
         message: What was refused and what is allowed instead, beginning with the line.
         line: Where, counted from 1; None where the program as a whole is at fault.
-        kind: "syntax" for what is no Python, "import" for a module or a name of one that is not
-            offered, "construct" for everything else that the policy refuses.
+        kind: "syntax" for what is no Python, "import" for a module that is not offered, "escape"
+            for builtins and attributes that lead into the interpreter, "construct" for harmless
+            Python that the policy does not know.
     """
 
     def __init__(self, message: str, line: int | None = None, kind: Kind = "construct"):
@@ -36,7 +37,7 @@ def compile_program(source: str) -> types.CodeType:
     Call this in a process that may die: nested deeply enough, a source can crash the parser.
 
     Raises:
-        Rejected: The first thing refused, in the order of lines.
+        Rejected: The first thing refused, in the order of lines; harmless ones come last.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as `x is 1`: the program's business
@@ -67,5 +68,6 @@ def _check(tree: ast.Module) -> None:
     transformer = Transformer()
     transformer.visit(tree)
     if transformer.refusals:
-        first = min(transformer.refusals, key=lambda each: each.line)
+        # What is merely not supported does not hide what is forbidden.
+        first = min(transformer.refusals, key=lambda each: (each.kind == "construct", each.line))
         raise Rejected(first.message, first.line, first.kind)

@@ -21,6 +21,7 @@ from taskgym.sandbox.names import (
     HOOKED,
     METHODS,
     attribute_refused,
+    kind_of,
     private,
     variable_refused,
 )
@@ -52,7 +53,8 @@ class Transformer(Definitions):
         self.node_contents_visit(node)
         for each in self._suspects:
             if each.id not in self.bound:
-                self.refuse(each, f"{each.id!r} is not allowed; {REFUSED_BUILTINS[each.id]}")
+                advice = REFUSED_BUILTINS[each.id]
+                self.refuse(each, f"{each.id!r} is not allowed; {advice}", "escape")
         return node
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
@@ -62,14 +64,14 @@ class Transformer(Definitions):
         elif node.id in REFUSED_BUILTINS:
             self._suspects.append(node)
         elif node.id != "__name__" and not (self.scope == "class" and node.id in METHODS):
-            self.refuse(node, variable_refused(node.id))
+            self.refuse(node, variable_refused(node.id), kind_of(node.id))
         return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         """Checks the name; keeps the hooks of reads that need one and of every write."""
         load = isinstance(node.ctx, ast.Load)
         if not (load and (node.attr == "__name__" or _is_super_method(node))):
-            self.refuse(node, attribute_refused(node.attr))
+            self.refuse(node, attribute_refused(node.attr), kind_of(node.attr))
         self.node_contents_visit(node)
         if load and _needs_hook(node):
             read = call_hook("_getattr_", node.value, ast.Constant(node.attr))
@@ -90,7 +92,7 @@ class Transformer(Definitions):
         """Calls with stars need no guard."""
         if isinstance(node.func, ast.Name) and node.func.id in {"exec", "eval"}:
             advice = REFUSED_BUILTINS[node.func.id]
-            self.refuse(node, f"calls of {node.func.id!r} are not allowed; {advice}")
+            self.refuse(node, f"calls of {node.func.id!r} are not allowed; {advice}", "escape")
         return self.node_contents_visit(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from RestrictedPython.transformer import RestrictingNodeTransformer
 
-Kind = Literal["syntax", "import", "construct"]
+Kind = Literal["syntax", "import", "escape", "construct"]
 _Node = TypeVar("_Node", bound=ast.AST)
 
 # Nodes without contents, all allowed by the parent: most nodes of a program are of these.
