@@ -3,6 +3,8 @@
 Names of the weaknesses that the original notebook has, each mended here, stand in the comments.
 """
 
+import ast
+import math
 import threading
 
 import gymnasium as gym
@@ -21,7 +23,7 @@ def make(**kwargs):
 
 def play(code, *, seed=1, fenced=True, **kwargs):
     """The reward and info of one program."""
-    env = make(**{"games": 2, "seconds": 1.0, **kwargs})
+    env = make(**{"games": 2, "seconds": 0.4, **kwargs})
     env.reset(seed=seed, options={"index": 0})
     _, reward, terminated, truncated, info = env.step(f"```python\n{code}\n```" if fenced else code)
     assert terminated and not truncated and info["stop"] is Stop.DONE
@@ -144,14 +146,18 @@ def test_a_real_strategy_earns_more_than_any_that_breaks_off_or_does_nothing():
 HARMLESS = {
     # Weakness 7: all of these were refused, or lost their first lines.
     "recursion": "def strategy(board, n=3):\n    return strategy(board, n - 1) if n else 'W'\n",
-    "module-level import and constant": "import math\nKEYS = 'WASD'\n" + answer("KEYS[int(math.pi) - 3]"),
+    "module-level import and constant": "import math\nKEYS = 'WASD'\n"
+    + answer("KEYS[int(math.pi) - 3]"),
     "import as": "from random import choice as pick\n" + answer("pick(['W', 'W'])"),
     "type hints": (
         "from typing import List\n"
-        "def strategy(grid: List[List[int]], depth: int = 1) -> 'str':\n    x: int = 0\n    return 'WASD'[x]\n"
+        "def strategy(grid: List[List[int]], depth: int = 1) -> 'str':\n"
+        "    x: int = 0\n    return 'WASD'[x]\n"
     ),
     "helpers before and after": (
-        "def before():\n    return after()\n\n" + answer("before()") + "\ndef after():\n    return 'W'\n"
+        "def before():\n    return after()\n\n"
+        + answer("before()")
+        + "\ndef after():\n    return 'W'\n"
     ),
     "except ImportError": (
         "try:\n    import math\nexcept ImportError:\n    math = None\n" + LETTER
@@ -163,7 +169,8 @@ HARMLESS = {
     ),
     "a class": (
         "class Player:\n    def __init__(self):\n        self.moves = 0\n\n    def key(self):\n"
-        "        self.moves += 1\n        return 'W'\n\nplayer = Player()\n" + answer("player.key()")
+        "        self.moves += 1\n        return 'W'\n\nplayer = Player()\n"
+        + answer("player.key()")
     ),
     "code after the function": LETTER + "\nprint(strategy([[0] * 4] * 4))\n",
     "a future import": "from __future__ import annotations\n" + LETTER,
@@ -211,7 +218,8 @@ def test_each_call_gets_a_board_of_plain_lists():
         "def strategy(board):\n"
         "    rows = [type(row) is list and len(row) == 4 for row in board]\n"
         "    cells = [type(cell) is int for row in board for cell in row]\n"
-        "    return 'W' if type(board) is list and all(rows + cells) and len(cells) == 16 else 'X'\n"
+        "    plain = type(board) is list and all(rows + cells) and len(cells) == 16\n"
+        "    return 'W' if plain else 'X'\n"
     )
     assert scores(code) == scores(LETTER)
 
@@ -237,7 +245,7 @@ def test_better_programs_make_more_progress():
     # Weakness 3: there was no grade between losing and winning.
     random = "import random\n" + answer("random.choice('WASD')")
     codes = [random, programs.source("first_legal"), programs.source("expectimax")]
-    progress = [play(c, games=4, seconds=20)[1]["rewards"]["progress"] for c in codes]
+    progress = [play(c, games=2, seconds=20)[1]["rewards"]["progress"] for c in codes]
     assert progress == sorted(progress)
     assert 0 <= progress[0] < 0.5 < progress[1] < 3 < progress[2] <= 5
 
@@ -246,8 +254,6 @@ def test_progress_is_the_logarithm_between_random_and_expectimax():
     _, info = play(programs.source("snake"), games=4)
     mean = sum(game["score"] for game in info["games"]) / 4
     low, high = REFERENCE[4]
-    import math
-
     expected = 5 * math.log(mean / low) / math.log(high / low)
     assert info["rewards"]["progress"] == pytest.approx(expected)
 
@@ -315,8 +321,6 @@ def test_a_completion_is_read_and_played_once(monkeypatch):
 
 
 def test_nothing_of_a_program_is_parsed_or_compiled_here(monkeypatch):
-    import ast
-
     def refuse(*_, **__):
         raise AssertionError("a program was parsed in the trainer's process")
 
@@ -346,7 +350,7 @@ def test_prose_fences_and_reasoning_are_passed_over():
         ("def strategy(board):\n    x = 1\n    return (\n", 3, "was never closed"),
         ("\nimport os\n" + LETTER, 2, "import of 'os' is not allowed"),
         (answer("7"), None, "answered 7"),
-        ("def strategy(board):\n    while True:\n        pass\n", None, "1 s of CPU"),
+        ("def strategy(board):\n    while True:\n        pass\n", None, "0.4 s of CPU"),
     ],
 )
 def test_every_failure_says_where_and_why(code, line, reason):
@@ -368,8 +372,8 @@ def test_other_threads_than_the_main_one_may_step():
 def test_a_failed_sandbox_is_no_score(status, monkeypatch):
     # Weakness 4 of the variant: a failure of the server was charged to the model.
     class Broken:
-        def submit(self, job):
-            return Result(status, error_message="the supervisor died")
+        def map(self, jobs):
+            return [Result(status, error_message="the supervisor died")]
 
     monkeypatch.setattr(trial, "shared_sandbox", lambda drivers: Broken())
     trial.try_completion.cache_clear()

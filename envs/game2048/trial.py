@@ -97,7 +97,7 @@ def try_completion(completion: str, rules: Rules) -> Trial:
     if source is None:
         return Trial(Verdict.UNPARSED, reason)
     try:
-        result = shared_sandbox(drivers=(DRIVER,)).submit(_job(source, rules))
+        (result,) = shared_sandbox(drivers=(DRIVER,)).map([_job(source, rules)])
     except SandboxUnavailable as error:
         raise MachineryError(f"the sandbox is not available: {error}") from error
     return judge(result)
