@@ -26,7 +26,7 @@ READY, VALUE, RAISED, REJECTED, MEMORY = b"k", b"v", b"e", b"r", b"m"
 MESSAGE_CHARS = 500
 OWN_FRAMES = 80  # calls below the program's, and those that encode its values
 _SCALARS = (int, float, bool, complex, type(None))
-_FOLDERS = tuple({sys.prefix, sys.base_prefix, os.path.dirname(__file__)})
+_FOLDERS = tuple({sys.prefix, sys.base_prefix, os.path.dirname(__file__)} - {"/"})
 
 
 class _Rules(NamedTuple):
@@ -75,6 +75,8 @@ def _run(order: bytes, drivers: list[ModuleType], rules: _Rules) -> bytes:
         write_frame(REPLIES, VALUE, program.encoded(value))
     except Finished as finished:
         write_frame(REPLIES, *finished.args)
+    except MemoryError:  # there was not even enough to say what went wrong
+        write_frame(REPLIES, MEMORY)
     return read_frame(ORDERS)
 
 

@@ -86,7 +86,7 @@ class Child:
             except BlockingIOError:
                 began = time.monotonic()
                 select.select([], [self.orders], [], self.patience)
-                self._charge(time.monotonic() - began)
+                self.charge(time.monotonic() - began)
             except BrokenPipeError:
                 return
 
@@ -101,7 +101,7 @@ class Child:
         while not self._complete(data):
             began = time.monotonic()
             events = self.poller.poll(self.patience * 1000 + 1)
-            self._charge(time.monotonic() - began)
+            self.charge(time.monotonic() - began)
             for fd, _ in events:
                 if fd == self.replies:
                     data += self._read_reply()
@@ -120,11 +120,14 @@ class Child:
         while self.process.usage is None and select.select([self.output], [], [], 0)[0]:
             self._read_output()
 
-    def _charge(self, seconds: float) -> None:
-        """Only the time spent waiting for the program is the program's.
+    def charge(self, seconds: float) -> None:
+        """Takes from the clocks; only time spent because of the program is the program's.
 
         One thread uses at most as much CPU as time has passed, so its CPU clock need not be asked
         before `patience` is used up.
+
+        Raises:
+            Ended: If a limit is reached; the process is dead then.
         """
         self.wall_left -= seconds
         self.patience -= seconds
@@ -135,7 +138,7 @@ class Child:
         if cpu_left <= 0:
             raise self._ended(Ended("timeout", f"more than {self.bounds.cpu_s:g} s of CPU"))
         if self.wall_left <= 0:
-            raise self._ended(Ended("timeout", f"more than {self.bounds.wall_s:g} s"))
+            raise self._ended(Ended("timeout", f"more than {self.bounds.wall_s:g} s on the clock"))
 
     def _read_reply(self) -> bytes:
         data = os.read(self.replies, 1 << 16)

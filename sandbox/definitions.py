@@ -106,8 +106,8 @@ class Definitions(Visitor):
         return self.node_contents_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        """Annotations are never evaluated; a class keeps the names, which NamedTuple reads."""
-        if self.scope == "class" and node.simple:
+        """Annotations are never evaluated; a class keeps the names: they may be fields."""
+        if self.scope == "class" and node.simple and not _of_the_class(node.annotation):
             node.annotation = ast.copy_location(ast.Constant(None), node)
             return self.node_contents_visit(node)
         if node.value is None:
@@ -148,6 +148,13 @@ def call_hook(hook: str, value: ast.expr, *name: ast.expr) -> ast.Call:
     for new in (function, *name):
         ast.copy_location(new, value)
     return ast.copy_location(ast.Call(function, [value, *name], []), value)
+
+
+def _of_the_class(annotation: ast.expr) -> bool:
+    """Whether an annotation says `ClassVar`: such a name is no field."""
+    return "ClassVar" in (
+        getattr(each, "id", getattr(each, "attr", "")) for each in ast.walk(annotation)
+    )
 
 
 def _takes_self(arguments: ast.arguments) -> bool:

@@ -10,6 +10,8 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
+from taskgym.sandbox.names import PROGRAM
+
 RE_FLAGS = "A ASCII I IGNORECASE L LOCALE M MULTILINE NOFLAG S DOTALL U UNICODE X VERBOSE"
 
 
@@ -33,7 +35,7 @@ def namedtuple(
     fields = [exact(name, "a field name") for name in field_names]
     make = cast(Callable[..., Any], collections.namedtuple)
     name = exact(typename, "the type name")
-    return make(name, fields, rename=bool(rename), defaults=defaults, module="program")
+    return make(name, fields, rename=bool(rename), defaults=defaults, module=PROGRAM)
 
 
 def copy_(x: Any) -> Any:
@@ -46,6 +48,12 @@ def deepcopy(x: Any, memo: Any = None) -> Any:
     if memo is not None and type(memo) is not dict:
         raise TypeError("memo must be the dict that __deepcopy__ was given")
     return copy.deepcopy(x, memo)
+
+
+def setrecursionlimit(limit: int) -> None:
+    """`sys.setrecursionlimit`, which programs call to be safe; the job's own limit stays."""
+    if type(limit) is not int or limit < 1:
+        raise ValueError("the recursion limit must be a positive int")
 
 
 def wraps(wrapped: Any) -> Callable[[Any], Any]:

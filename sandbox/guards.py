@@ -18,7 +18,7 @@ from typing import Any
 
 from taskgym.sandbox.builtins import BUILTINS, printer
 from taskgym.sandbox.modules import importer
-from taskgym.sandbox.names import FORMATTERS, METHODS, NAMED_TUPLE, attribute_refused
+from taskgym.sandbox.names import FORMATTERS, METHODS, NAMED_TUPLE, PROGRAM, attribute_refused
 
 _MISSING = object()
 # Caches whose keys may be objects of a program, which compare equal to whatever they like.
@@ -64,7 +64,7 @@ def program_globals(seed: int, write: Callable[[str], None]) -> dict[str, Any]:
     }
     names = {
         "__builtins__": table,
-        "__name__": "program",
+        "__name__": PROGRAM,
         "_getattr_": guards.read,
         "_write_": guards.write,
     }
@@ -113,7 +113,9 @@ class _Guards:
     def read(self, owner: Any, name: str, default: Any = _MISSING) -> Any:
         """Stands for `owner.name` where the name alone does not say that it is harmless."""
         if name.startswith("_") and name not in _PUBLIC and not self._made(owner):
-            raise AttributeError(f"{_kind(owner)} has no attribute {name!r}")
+            if default is _MISSING:
+                raise AttributeError(f"{_kind(owner)} has no attribute {name!r}")
+            return default
         if name == "register" and issubclass(type(owner), ABCMeta) and not self._made(owner):
             raise AttributeError(f"{_kind(owner)} cannot be changed")
         value = getattr(owner, name) if default is _MISSING else getattr(owner, name, default)
@@ -151,6 +153,9 @@ def type_of(value: object, /) -> type:
     if issubclass(kind, type) or kind in _NO_TYPES:
         raise TypeError("type() takes one value that is neither a class nor a function")
     return kind
+
+
+type_of.__name__ = type_of.__qualname__ = "type"
 
 
 def _kind(value: Any) -> str:

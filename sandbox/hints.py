@@ -20,10 +20,15 @@ class Hint:
     """
 
     __slots__ = ("__behind__", "__label__")
+    __behind__: type | None
+    __label__: str
 
-    def __init__(self, name: str, behind: type | None = None):
-        self.__label__ = name
-        self.__behind__ = behind
+    def __new__(cls, name: str, behind: type | None = None) -> Hint:
+        """Not `__init__`, which a program could call again."""
+        hint = super().__new__(cls)
+        hint.__label__ = name
+        hint.__behind__ = behind
+        return hint
 
     def __getitem__(self, key: object) -> Hint:
         return self
@@ -80,6 +85,11 @@ def _new_type(name: str, kind: object) -> Any:
 def abstract() -> dict[str, object]:
     """The names of `collections.abc`, which serve `isinstance` only."""
     return {name: Hint(name, getattr(collections.abc, name)) for name in ABSTRACT}
+
+
+def abc_names() -> dict[str, object]:
+    """The names of `abc`: a base class that is none, and a decorator that does nothing."""
+    return {"ABC": Hint("ABC"), "abstractmethod": _same}
 
 
 def typing_names() -> dict[str, object]:

@@ -31,8 +31,8 @@ class Process:
     def limit(self, memory: int, cpu_s: int) -> None:
         """Sets its address space and CPU from outside, where it cannot argue."""
         if LINUX:
-            resource.prlimit(self.pid, resource.RLIMIT_AS, (memory, memory))
-            resource.prlimit(self.pid, resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
+            for limit, value in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, cpu_s)):
+                resource.prlimit(self.pid, limit, (value := allowed(limit, value), value))
 
     def ends_within(self, seconds: float) -> bool:
         """Whether it dies by itself in this time."""
@@ -60,6 +60,25 @@ def memory() -> tuple[int, int]:
     with open("/proc/self/statm") as file:
         pages = file.read().split()
     return int(pages[0]) * resource.getpagesize(), int(pages[1]) * resource.getpagesize()
+
+
+def allowed(limit: int, value: int) -> int:
+    """The value, or what this process may have at most."""
+    _, most = resource.getrlimit(limit)
+    return value if most == resource.RLIM_INFINITY else min(value, most)
+
+
+def lower(limit: int, value: int) -> None:
+    """Lowers a limit of this process, for good."""
+    value = allowed(limit, value)
+    resource.setrlimit(limit, (value, value))
+
+
+def bound_memory(size: int) -> None:
+    """Bounds this process's address space; its children may be given more."""
+    if LINUX:
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (allowed(resource.RLIMIT_AS, size), most))
 
 
 def offer_for_sacrifice() -> None:

@@ -48,10 +48,13 @@ class Limits:
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
-            wanted = (int, float) if each.name in ("wall_s", "cpu_s") else (int,)
-            if type(value) not in wanted or not 0 < value < 2**40:
-                kind = "number" if len(wanted) > 1 else "whole number"
-                raise ValueError(f"Limits.{each.name} must be a positive {kind}, got {value!r}")
+            seconds = each.name in ("wall_s", "cpu_s")
+            kinds, most = ((int, float), 10**6) if seconds else ((int,), 2**30)
+            if type(value) not in kinds or not 0 < value <= most:
+                kind = "number" if seconds else "whole number"
+                raise ValueError(
+                    f"Limits.{each.name} must be a positive {kind} up to {most}, got {value!r}"
+                )
 
 
 Mode = Literal["outside", "inside"]
@@ -80,6 +83,8 @@ class Job:
     def __post_init__(self) -> None:
         if not isinstance(self.source, str):
             raise TypeError(f"Job.source must be a str, got {type(self.source).__name__}")
+        if type(self.seed) is not int:
+            raise TypeError(f"Job.seed must be an int, got {self.seed!r}")
         if not self.entry.isidentifier():
             raise ValueError(f"Job.entry must be the name of a function, got {self.entry!r}")
         if not 0 < self.calls <= self.limits.calls:
@@ -107,7 +112,7 @@ class Result:
     cpu_s: float = 0.0  # CPU of the child for this job
     wall_s: float = 0.0  # from handing the program over to knowing its end
     peak_memory_mb: float = 0.0  # resident memory above what the idle child had
-    calls_done: int = 0  # calls that returned a value
+    calls_done: int = 0  # calls that a driver had answered; without one, all or none
     truncated: bool = False  # stdout was cut at its cap
     layers: tuple[str, ...] = field(
         default=(), repr=False

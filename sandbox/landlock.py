@@ -6,6 +6,7 @@ Source: https://docs.kernel.org/userspace-api/landlock.html
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
 
 from taskgym.sandbox.linux import syscall
@@ -35,4 +36,7 @@ def deny_all() -> None:
     attributes = struct.pack("=QQQ", files, tcp, scopes)
     size = 8 if abi < 4 else 16 if abi < 6 else 24
     ruleset = syscall(_CREATE_RULESET, ctypes.create_string_buffer(attributes, 24), size, 0)
-    syscall(_RESTRICT_SELF, ruleset, 0)
+    try:
+        syscall(_RESTRICT_SELF, ruleset, 0)
+    finally:
+        os.close(ruleset)

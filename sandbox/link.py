@@ -58,10 +58,10 @@ class Link:
             theirs.close()
         self.socket = ours
         self.close = weakref.finalize(self, _stop, ours, self.process, os.getpid())
+        _links.add(self)
         self._buffer = bytearray()
         self._deadline = time.monotonic() + START_S
         self.layers = self._hello({"drivers": list(drivers), "layers": list(layers)})
-        _links.add(self)
 
     def _hello(self, setup: dict[str, Any]) -> tuple[str, ...]:
         try:
@@ -174,6 +174,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def _spawn(theirs: socket.socket) -> subprocess.Popen[bytes]:
+    if not sys.executable:
+        raise OSError("sys.executable does not say where the interpreter is")
     environment = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"}
     if "LD_LIBRARY_PATH" in os.environ:  # some interpreters do not start without it
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from taskgym.sandbox import facades, hints
+from taskgym.sandbox import facades, hints, records
 from taskgym.sandbox.names import words
 
 Names = dict[str, Any]
@@ -46,6 +46,7 @@ def _all_but(module: types.ModuleType, *left_out: str) -> Names:
 # Modules of C functions and constants only are taken whole.
 _SHARED: dict[str, Names] = {
     "__future__": {},
+    "abc": hints.abc_names(),
     "array": _pick(array, "array typecodes"),
     "bisect": _pick(bisect, "bisect bisect_left bisect_right insort insort_left insort_right"),
     "cmath": _all_but(cmath),
@@ -55,6 +56,12 @@ _SHARED: dict[str, Names] = {
     },
     "collections.abc": hints.abstract(),
     "copy": {"copy": facades.copy_, "deepcopy": facades.deepcopy},
+    "dataclasses": {
+        name: getattr(records, name)
+        for name in words(
+            "FrozenInstanceError asdict astuple dataclass field fields is_dataclass replace"
+        )
+    },
     "decimal": _pick(
         decimal,
         "Context Decimal getcontext localcontext DecimalException Clamped DivisionByZero Inexact"
@@ -94,7 +101,10 @@ _SHARED: dict[str, Names] = {
         "ascii_letters ascii_lowercase ascii_uppercase capwords digits hexdigits octdigits"
         " printable punctuation whitespace",
     ),
-    "sys": _pick(sys, "float_info getsizeof maxsize maxunicode"),
+    "sys": {
+        **_pick(sys, "float_info getrecursionlimit getsizeof maxsize maxunicode"),
+        "setrecursionlimit": facades.setrecursionlimit,
+    },
     "typing": hints.typing_names(),
 }
 
@@ -110,7 +120,6 @@ ALLOWED = sorted(name for name in (*_SHARED, "random") if name != "__future__")
 _INSTEAD = {
     "numpy": "use lists and math",
     "time": "programs have no clock; count steps",
-    "dataclasses": "write __init__, or use collections.namedtuple",
     "enum": "use constants",
 }
 

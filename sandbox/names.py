@@ -6,6 +6,8 @@ from typing import Literal
 
 from RestrictedPython.transformer import INSPECT_ATTRIBUTES
 
+PROGRAM = "program"  # __name__ in a program, and so __module__ of its classes
+
 
 def words(text: str) -> list[str]:
     """The words of a text; long lists of names are easier to read without quotes."""
@@ -27,7 +29,7 @@ METHODS = frozenset(
         *(f"i{name}" for name in _BINARY),
         *words("divmod rdivmod neg pos abs invert"),
         *words("int float complex index round trunc floor ceil"),
-        *words("enter exit copy deepcopy"),
+        *words("enter exit copy deepcopy post_init"),
     )
 )
 
@@ -51,7 +53,6 @@ INSTEAD = {
     "__getattr__": "define ordinary methods, or __getitem__",
     "__setattr__": "define ordinary methods, or __setitem__",
     "__del__": "define __enter__ and __exit__",
-    "__post_init__": "define __init__",
 }
 
 
@@ -62,7 +63,7 @@ def private(name: str) -> bool:
 
 def variable_refused(name: str) -> str | None:
     """Why a variable, argument, function or class may not have this name; None if it may."""
-    if name == "_" or not name.startswith("_"):
+    if not name.startswith("_") or set(name) == {"_"}:
         reserved = name.endswith("__roles__") or name in {"builtins", "breakpoint"}
         return f"the name {name!r} is reserved" if reserved else None
     if private(name) and name != "_print":
@@ -72,7 +73,7 @@ def variable_refused(name: str) -> str | None:
 
 def attribute_refused(name: str) -> str | None:
     """Why an attribute of this name may not be read or set; None if it may."""
-    if name in INSPECT_ATTRIBUTES or name.startswith("_abc_"):
+    if name in INSPECT_ATTRIBUTES or name.startswith("_abc_") or name == "buffer_info":
         return f"the attribute {name!r} is not allowed: it leads into the interpreter"
     if name.startswith("_") and name not in NAMED_TUPLE and name != "_" and not private(name):
         return f"the attribute {name!r} is not allowed; {_advice(name, 'use public ones')}"

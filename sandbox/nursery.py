@@ -24,6 +24,10 @@ _NOTHING = (
 )
 
 
+_STACK = 8 << 20  # bytes: what deep recursion in C meets at last, on every machine alike
+_HIGHEST = 4096  # above every descriptor that a supervisor has
+
+
 class Nursery:
     """Forks children for one supervisor."""
 
@@ -31,7 +35,7 @@ class Nursery:
         self.layers, self.drivers = layers, drivers
         self._idle: list[Child] = []
         self._filter = Filter() if Layer.SECCOMP in layers else None
-        self._base_memory, self._base_resident = host.memory()
+        self.base_memory, self._base_resident = host.memory()
 
     def refill(self) -> None:
         """Makes sure that a child is getting ready; the next job then need not wait for a fork."""
@@ -49,7 +53,7 @@ class Nursery:
         try:
             child.await_ready()
             if Layer.RLIMITS in self.layers:
-                child.limit(bounds, self._base_memory, jobs)
+                child.limit(bounds, self.base_memory, jobs)
         except OSError:
             child.close()
             raise
@@ -78,7 +82,7 @@ class Nursery:
             for fd, place in places.items():
                 os.dup2(fd, place)
             os.dup2(2, 0)
-            os.closerange(RESERVED, 1 << 20)
+            os.closerange(RESERVED, _HIGHEST)
             self._confine()
             inside.main(self.drivers, guarded=Layer.POLICY in self.layers)
         finally:
@@ -90,5 +94,6 @@ class Nursery:
         if Layer.RLIMITS in self.layers:
             for limit in _NOTHING:
                 resource.setrlimit(limit, (0, 0))
+            host.lower(resource.RLIMIT_STACK, _STACK)
         if self._filter:
             self._filter.install()

@@ -25,6 +25,8 @@ PAUSES_S = (0.0, 0.1, 0.5)  # before each attempt to have a job answered
 BATCH = 16  # programs a child, with isolation="batch"
 AUDITED = 50  # one batch in so many runs again, each program alone, and is compared
 
+Asked = tuple[Job, Order]  # a job, and how it travels
+
 
 class Sandbox:
     """Runs programs of strangers and says what they did.
@@ -69,7 +71,8 @@ class Sandbox:
     def _begin(self) -> None:
         self._free = threading.Condition()
         self._idle: list[Link] = []
-        self._lent = 0
+        self._lent: set[Link] = set()
+        self._starting = 0
 
     def run(
         self,
@@ -86,14 +89,14 @@ class Sandbox:
             SandboxUnavailable: If the machinery fails; nothing a program does raises.
         """
         asked = Job(source, entry, tuple(args), limits=limits or Limits(), **job)
-        (result,) = self._run_unit([asked])
+        (result,) = self.map([asked])
         if result.status is Status.INFRA:
             raise SandboxUnavailable(result.error_message)
         return result
 
     def map(self, jobs: Iterable[Job]) -> list[Result]:
         """Runs jobs on all workers; their results in order, `infra` where the machinery failed."""
-        units = self._units(list(jobs))
+        units = self._units([(job, order_of(job, self.drivers)) for job in jobs])
         if len(units) <= 1:
             return [result for unit in units for result in self._run_unit(unit)]
         with ThreadPoolExecutor(min(self.workers, len(units)), "sandbox") as threads:
@@ -115,11 +118,14 @@ class Sandbox:
         return link.layers
 
     def close(self) -> None:
-        """Stops the supervisors; those at work stop after their job."""
+        """Stops the supervisors; jobs that run or wait in other threads are answered `infra`."""
         with self._free:
             self._closed = True
             idle, self._idle = self._idle, []
+            lent = list(self._lent)
             self._free.notify_all()
+        for link in lent:
+            link.process.kill()  # who waits for it hears that, and closes it
         for link in idle:
             link.close()
 
@@ -129,19 +135,19 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _units(self, jobs: list[Job]) -> list[list[Job]]:
+    def _units(self, jobs: list[Asked]) -> list[list[Asked]]:
         """Jobs that share a child: one each, or in a batch up to 16 neighbours of equal limits."""
         if self.isolation == "process":
             return [[job] for job in jobs]
-        units: list[list[Job]] = []
+        units: list[list[Asked]] = []
         for job in jobs:
-            if units and len(units[-1]) < BATCH and units[-1][0].limits == job.limits:
+            if units and len(units[-1]) < BATCH and units[-1][0][0].limits == job[0].limits:
                 units[-1].append(job)
             else:
                 units.append([job])
         return units
 
-    def _run_unit(self, jobs: list[Job]) -> list[Result]:
+    def _run_unit(self, jobs: list[Asked]) -> list[Result]:
         """Runs jobs that may share a child; audits a batch now and then."""
         results = self._answered(jobs)
         if len(jobs) == 1 or next(self._batches) % AUDITED:
@@ -152,10 +158,10 @@ class Sandbox:
                 logger.warning("sandbox: in a batch a program answered %r, alone %r", one, other)
         return alone
 
-    def _answered(self, jobs: list[Job]) -> list[Result]:
+    def _answered(self, jobs: list[Asked]) -> list[Result]:
         """Asks one supervisor, and others for what it fails to answer."""
-        orders = [order_of(job, self.drivers) for job in jobs]
-        results = {number: answer for number, job in enumerate(jobs) if (answer := refused(job))}
+        results = {n: answer for n, (job, _) in enumerate(jobs) if (answer := refused(job))}
+        orders, wall_s = [order for _, order in jobs], jobs[0][0].limits.wall_s
         problem = ""
         for pause in PAUSES_S:
             left = [number for number in range(len(jobs)) if number not in results]
@@ -163,7 +169,7 @@ class Sandbox:
                 break
             time.sleep(pause)
             try:
-                for number, result in self._attempt(left, orders, jobs[0].limits.wall_s):
+                for number, result in self._attempt(left, orders, wall_s):
                     results[number] = result
             except (SandboxUnavailable, Lost) as error:
                 problem = str(error)
@@ -187,24 +193,31 @@ class Sandbox:
             # Not used again if it failed, was interrupted, or saw a program try to break out.
             if escaped:
                 logger.warning("sandbox: the system call filter killed a program")
-            if escaped or not done:
-                link.close()
-            self._release(link if done and not escaped else None)
+            self._release(link, fit=done and not escaped)
 
     def _borrow(self) -> Link:
         """A supervisor for the caller alone, waiting for one or starting one."""
         with self._free:
-            self._free.wait_for(lambda: self._closed or self._idle or self._lent < self.workers)
+            self._free.wait_for(lambda: self._closed or self._idle or self._room())
             if self._closed:
                 raise SandboxUnavailable("this sandbox is closed")
-            self._lent += 1
             if self._idle:
+                self._lent.add(self._idle[-1])
                 return self._idle.pop()
+            self._starting += 1
+        link: Link | None = None
         try:
-            return self._start()
-        except BaseException:
-            self._release(None)
-            raise
+            link = self._start()
+        finally:
+            with self._free:
+                self._starting -= 1
+                if link:
+                    self._lent.add(link)
+                self._free.notify()
+        return link
+
+    def _room(self) -> bool:
+        return len(self._lent) + self._starting < self.workers
 
     def _start(self) -> Link:
         link = Link(self.drivers, sorted(self._wanted))
@@ -217,14 +230,15 @@ class Sandbox:
             )
         return link
 
-    def _release(self, link: Link | None) -> None:
+    def _release(self, link: Link, fit: bool = True) -> None:
+        """Takes a supervisor back; one that is not fit to serve again is stopped."""
         with self._free:
-            self._lent -= 1
-            if link is not None and not self._closed:
+            self._lent.discard(link)
+            kept = fit and not self._closed
+            if kept:
                 self._idle.append(link)
-                link = None
             self._free.notify()
-        if link is not None:
+        if not kept:
             link.close()
 
 

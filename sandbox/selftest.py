@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 from taskgym.sandbox.corpus import BadCorpus, Corpus, load, own
-from taskgym.sandbox.job import Job, SandboxUnavailable
-from taskgym.sandbox.judge import complaints, processes, try_item
+from taskgym.sandbox.job import SandboxUnavailable
+from taskgym.sandbox.judge import about_time, complaints, processes, try_item
 from taskgym.sandbox.layers import Layer
 from taskgym.sandbox.pool import Sandbox
 from taskgym.sandbox.traps import Traps, traps
@@ -55,7 +55,10 @@ def run_corpus(corpus: Corpus, box: Sandbox, bait: Traps) -> dict[str, list[str]
     failed: dict[str, list[str]] = {}
     usual = _processes_of(box, corpus)
     for item in corpus.items:
-        if found := complaints(try_item(item, corpus, box, bait, usual)):
+        found = complaints(try_item(item, corpus, box, bait, usual))
+        if found and all(map(about_time, found)):  # once may be the machine, twice is the sandbox
+            found = complaints(try_item(item, corpus, box, bait, usual))
+        if found:
             failed[item.id] = found
             _print_failure(item.id, item.title, found)
     time.sleep(LATER_S)
@@ -67,8 +70,7 @@ def run_corpus(corpus: Corpus, box: Sandbox, bait: Traps) -> dict[str, list[str]
 
 def _processes_of(box: Sandbox, corpus: Corpus) -> int:
     """How many processes the pool consists of once it has settled."""
-    for _ in range(2):
-        box.submit(Job(corpus.probe.programs[0], args=(corpus.fresh_board(),)))
+    box.run(corpus.probe.programs[0], args=[corpus.fresh_board()])
     time.sleep(SETTLED_S)
     return processes()
 

@@ -19,6 +19,7 @@ from taskgym.sandbox.nursery import RESERVED, Nursery
 from taskgym.sandbox.supervisor import serve
 
 _CODECS = ("ascii", "latin-1", "utf-8", "utf-16", "utf-32", "cp1252", "unicode_escape", "punycode")
+_OWN_MEMORY = 1 << 30  # bytes for drivers: hostile values must not make one take all there is
 
 
 def start(
@@ -35,6 +36,7 @@ def start(
     nursery = Nursery(inner, drivers)
     active = inner | set(confine(wanted) if host.LINUX else ())
     _share_memory()
+    host.bound_memory(nursery.base_memory + _OWN_MEMORY)
     nursery.refill()
     tell({"layers": [layer for layer in Layer if layer in active]})
     serve(nursery)

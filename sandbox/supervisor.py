@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import marshal
 import os
+import time
 from contextlib import suppress
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
@@ -81,7 +82,10 @@ class Call:
             raise Ended("error", "its driver asked for more calls than Limits.calls")
         self._left -= 1
         self._child.send(inside.CALL, marshal.dumps((args, keywords), 2))
-        return _value(self._child.receive())
+        reply, began = self._child.receive(), time.monotonic()
+        value = _value(reply)
+        self._child.charge(time.monotonic() - began)  # large values take long to read
+        return value
 
 
 def _value(reply: tuple[bytes, bytes]) -> Any:

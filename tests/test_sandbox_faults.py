@@ -161,6 +161,17 @@ def test_an_interpreter_that_does_not_start_says_why(monkeypatch: pytest.MonkeyP
         box.run(ONE, args=[1])
 
 
+def test_a_driver_cannot_be_made_to_take_all_memory(tmp_path: Path) -> None:
+    driver = tmp_path / "driver.py"
+    driver.write_text("def play(task, call): return len(bytes(call()))")
+    with Sandbox(workers=1, drivers=[driver]) as box:
+        result = box.run("def strategy(): return 2**33", driver=driver)
+        assert (result.status, result.error_type) == (Status.ERROR, "DriverError")
+        assert "MemoryError" in str(result.error_message)
+        roomy = Limits(memory_mb=2000)
+        assert box.run("def strategy(): return len(bytes(15 * 10**8))", limits=roomy).ok
+
+
 @needs_proc
 def test_a_layer_that_was_asked_for_and_is_missing_stops_the_start(
     monkeypatch: pytest.MonkeyPatch,
@@ -219,6 +230,17 @@ def test_close_leaves_no_process_and_no_descriptor() -> None:
     assert set(os.listdir("/proc/self/fd")) == descriptors
     with pytest.raises(SandboxUnavailable, match="closed"):
         box.run(ONE, args=[1])
+
+
+def test_close_answers_those_who_wait() -> None:
+    box = Sandbox(workers=1)
+    box.run(ONE, args=[1])
+    threading.Timer(0.2, box.close).start()
+    began = time.monotonic()
+    limits = Limits(cpu_s=50, wall_s=50)
+    results = box.map([Job("while True: pass", limits=limits), Job(ONE, args=(1,))] * 2)
+    assert {result.status for result in results} == {Status.INFRA}
+    assert time.monotonic() - began < 20
 
 
 @needs_proc

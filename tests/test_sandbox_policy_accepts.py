@@ -356,6 +356,51 @@ class A:
         return old.x, self.x
 def f(): return A().f()
 """,
+    "dataclasses": """
+from dataclasses import dataclass, field, replace, asdict, astuple, fields, is_dataclass, FrozenInstanceError
+from typing import ClassVar, List
+import typing
+@dataclass
+class P:
+    x: int
+    y: int = 2
+    z: List[int] = field(default_factory=list, repr=False)
+    hidden: int = field(default=7, init=False, compare=False)
+    limit: ClassVar[int] = 9
+    def __post_init__(self):
+        self.z.append(self.x)
+@dataclass(order=True, frozen=True)
+class Q:
+    a: int
+    b: str = "b"
+@dataclass
+class R(P):
+    w: int = 5
+    def __repr__(self): return "R"
+def tries(g):
+    try: return g()
+    except Exception as e: return type(e).__name__
+def f():
+    p = P(1, y=3)
+    q = Q(1)
+    return [str(p), p.z, p.hidden, P(1) == P(1), P(1) == P(2), p == 3, Q(1) < Q(2), {Q(1): 2}[Q(1)], repr(q), str(replace(q, a=5)),
+            asdict(p), astuple(q), [e.name for e in fields(P)], is_dataclass(p), is_dataclass(3), R(1, 2, w=3).w, str(R(1)),
+            P.limit, tries(lambda: P()), tries(lambda: P(1, 2, [], 4)), tries(lambda: P(1, x=1)), tries(lambda: P(1, q=1)),
+            tries(lambda: setattr(q, "a", 3)), tries(lambda: hash(p)), sorted([Q(2), Q(1)])[0].a, P(1, 2, [3]).z,
+            asdict(P(1, z=[Q(1)]))["z"]]
+""",
+    "abstract classes": """
+from abc import ABC, abstractmethod
+class A(ABC):
+    @abstractmethod
+    def f(self): ...
+    def g(self): return self.f() + 1
+class B(A):
+    def f(self): return 1
+def f(): return B().g()
+""",
+    "recursion limit": "import sys\nsys.setrecursionlimit(2000)\ndef g(n): return n and g(n - 1) + 1\ndef f(): return g(300)",
+    "throwaway names": "def f(): return [_ + __ for _, __ in [(1, 2)]]",
     "docstrings": 'def f():\n    """Doc."""\n    return 1',
     "deep elif": "def f(x=79):\n    if x < 0: pass\n"
     + "".join(f"    elif x == {i}: return {i}\n" for i in range(80)),

@@ -16,7 +16,7 @@ METHODS = [  # that hook into the interpreter, into pickling, or into the end of
     "set_name", "init_subclass", "class_getitem", "subclasshook", "instancecheck",
     "subclasscheck", "prepare", "mro_entries", "reduce", "reduce_ex", "getstate", "setstate",
     "getnewargs", "getnewargs_ex", "sizeof", "await", "aiter", "anext", "aenter", "aexit",
-    "buffer", "fspath", "class", "dict", "post_init",
+    "buffer", "fspath", "class", "dict",
 ]  # fmt: skip
 REFUSED = [
     # What no Python is.
@@ -31,7 +31,7 @@ REFUSED = [
     ("syntax", 1, "digits", "x = " + "1" * 5000),
     ("syntax", 1, "nested paren", "x = " + "(" * 300 + ")" * 300),
     # Imports.
-    ("import", 3, "'os' is not allowed.*allowed are array.*random", "\n\nimport os"),
+    ("import", 3, "'os' is not allowed.*allowed are abc, array.*random", "\n\nimport os"),
     ("import", 1, "'numpy'.*lists and math", "import numpy as np"),
     ("import", 1, "'time'.*no clock", "import time"),
     ("import", 2, "'sys'|'builtins'", "import math\nimport math, builtins"),

@@ -198,6 +198,7 @@ def test_a_large_result_is_an_error(box: Sandbox) -> None:
         ("recursion", "9"),
         ("cpu_s", float("nan")),
         ("wall_s", float("inf")),
+        ("result_bytes", 2**40),
     ],
 )
 def test_limits_are_checked(field: str, value: Any) -> None:
@@ -213,11 +214,17 @@ def test_limits_are_checked(field: str, value: Any) -> None:
         {"calls": 10**9},
         {"mode": "beside"},
         {"driver": DRIVER, "args": (1,)},
+        {"source": "x", "entry": "a.b"},
     ],
 )
 def test_jobs_are_checked(job: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
-        Job("x = 1", **job)
+        Job(**{"source": "x = 1", **job})
+
+
+def test_a_job_that_cannot_be_sent_stops_a_map_before_it_starts(box: Sandbox) -> None:
+    with pytest.raises(ValueError, match=r"Job\.args"):
+        box.map([*jobs(3), Job("x = 1", args=(object(),))])
 
 
 # --- drivers -----------------------------------------------------------------------------------
