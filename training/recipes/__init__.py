@@ -13,6 +13,7 @@ _FOLDER = Path(__file__).parent
 # Env -> recipe without CUDA, recipe with it.
 DEFAULTS = {
     "Arithmetic-v0": ("smollm2-135m-arithmetic", "smollm2-135m-arithmetic"),
+    "Game2048-Strategy-v0": ("smollm2-135m-game2048-strategy", "smollm2-135m-game2048-strategy"),
     "GuessNumber-v0": ("smollm2-135m-guess-number", "smollm2-135m-guess-number"),
     "Math-DAPO-v0": ("smollm2-135m-dapo", "qwen3-4b-dapo"),
     "Math-GSM8K-v0": ("smollm2-135m-gsm8k", "llama3.1-8b-gsm8k"),
