@@ -38,6 +38,30 @@ def namedtuple(
     return make(name, fields, rename=bool(rename), defaults=defaults, module=PROGRAM)
 
 
+def _of_instances(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that makes another of its kind by `self.__class__`, which of a class is `type`."""
+
+    def method(self: Any, *args: Any, **keywords: Any) -> Any:
+        if issubclass(type(self), type):
+            raise TypeError(f"{function.__name__}() takes an object, not a class")
+        return function(self, *args, **keywords)
+
+    method.__name__ = function.__name__
+    return method
+
+
+# Changed where they are, as a program reaches the originals through any class derived from them.
+for _class, _name in (
+    (collections.Counter, "copy"),
+    (collections.ChainMap, "copy"),
+    (collections.ChainMap, "new_child"),
+):
+    setattr(_class, _name, _of_instances(getattr(_class, _name)))
+collections.ChainMap.parents = property(  # type: ignore[method-assign,assignment]
+    _of_instances(collections.ChainMap.parents.fget)  # type: ignore[attr-defined]
+)
+
+
 def copy_(x: Any) -> Any:
     """`copy.copy`."""
     return copy.copy(x)

@@ -26,7 +26,7 @@ _CACHES = [
     re.purge,
     *(value.cache_clear for value in vars(fractions).values() if hasattr(value, "cache_clear")),
 ]
-_PUBLIC = NAMED_TUPLE | {"_", "__name__"}
+_PUBLIC = NAMED_TUPLE | {"_", "__init__", "__name__"}
 # Calling these makes code, modules, or objects that forward to others; no program needs them.
 _NO_TYPES = (
     types.BuiltinFunctionType,
@@ -119,7 +119,15 @@ class _Guards:
         if name == "register" and issubclass(type(owner), ABCMeta) and not self._made(owner):
             raise AttributeError(f"{_kind(owner)} cannot be changed")
         value = getattr(owner, name) if default is _MISSING else getattr(owner, name, default)
-        return _without_traversal(value) if name in FORMATTERS else value
+        if name in FORMATTERS:
+            return _without_traversal(value)
+        return self._initializer(value) if name == "__init__" else value
+
+    def _initializer(self, value: Any) -> Any:
+        """An `__init__` that sets attributes of the program's own objects only."""
+        if type(value) in (types.MethodType, types.MethodWrapperType):
+            return value
+        return lambda owner, *args, **keywords: value(self.write(owner), *args, **keywords)
 
     def getattr(self, owner: Any, name: str, default: Any = _MISSING, /) -> Any:
         """Stands for `getattr`."""

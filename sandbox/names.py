@@ -42,6 +42,9 @@ FORMATTERS = frozenset({"format", "format_map"})
 # Of an abstract class, `register` changes what isinstance() says to everyone.
 HOOKED = FORMATTERS | {"register"}
 
+# `super` must mean what it says: the transformer lets it read methods by their dunder names.
+RESERVED = frozenset({"breakpoint", "builtins", "super"})
+
 # What to use instead of a name that is refused.
 INSTEAD = {
     "__class__": "use type(x)",
@@ -56,6 +59,9 @@ INSTEAD = {
 }
 
 
+_INNER = ("_abc_", "_dump_")  # of abstract classes
+
+
 def private(name: str) -> bool:
     """Whether this is a program's own private name: `_x` or `__x`, but no hook and no dunder."""
     return name.startswith("_") and not name.endswith("_") and not name.startswith("_tmp")
@@ -64,7 +70,7 @@ def private(name: str) -> bool:
 def variable_refused(name: str) -> str | None:
     """Why a variable, argument, function or class may not have this name; None if it may."""
     if not name.startswith("_") or set(name) == {"_"}:
-        reserved = name.endswith("__roles__") or name in {"builtins", "breakpoint"}
+        reserved = name.endswith("__roles__") or name in RESERVED
         return f"the name {name!r} is reserved" if reserved else None
     if private(name) and name != "_print":
         return None
@@ -73,7 +79,7 @@ def variable_refused(name: str) -> str | None:
 
 def attribute_refused(name: str) -> str | None:
     """Why an attribute of this name may not be read or set; None if it may."""
-    if name in INSPECT_ATTRIBUTES or name.startswith("_abc_") or name == "buffer_info":
+    if name in INSPECT_ATTRIBUTES or name.startswith(_INNER) or name == "buffer_info":
         return f"the attribute {name!r} is not allowed: it leads into the interpreter"
     if name.startswith("_") and name not in NAMED_TUPLE and name != "_" and not private(name):
         return f"the attribute {name!r} is not allowed; {_advice(name, 'use public ones')}"

@@ -128,7 +128,7 @@ def _init(cls: type, fields: list[Field]) -> Callable[..., None]:
         optional |= has_default and each.__given__
 
     def __init__(self: Any, /, *args: Any, **given: Any) -> None:
-        if not issubclass(type(self), cls):
+        if cls not in type(self).__mro__:
             raise TypeError(f"__init__() of {cls.__name__} takes one of its own objects")
         if len(args) > len(taken):
             raise TypeError(f"__init__() takes {len(taken)} arguments but {len(args)} were given")
@@ -209,6 +209,8 @@ def _unfolded(value: Any, unfold: Callable[[Any], Any]) -> Any:
 
 def replace(record: Any, /, **changes: Any) -> Any:
     """`dataclasses.replace`."""
+    if issubclass(type(record), type):
+        raise TypeError("replace() takes an instance, not a class")
     kept = {f.name: getattr(record, f.name) for f in fields(record) if f.__given__}
     return type(record)(**{**kept, **changes})
 

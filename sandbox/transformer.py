@@ -5,7 +5,8 @@ through a hook. Here the hooks that would return what they are given are left ou
 they would check is known when the program is compiled. Two remain at run time:
 
 - `_getattr_(x, name)` for `format` and `format_map`, which walk attributes by a string, for
-  `register` of abstract classes, and for private names of anything but `self` and `cls`;
+  `register` of abstract classes, for `Base.__init__`, and for private names of anything but
+  `self` and `cls`;
 - `_write_(x)` where attributes are set or deleted: a program changes its own objects only.
 
 A node without a visitor is refused, so that syntax of a new Python stays out until looked at.
@@ -40,6 +41,8 @@ REFUSED_BUILTINS = {
     "vars": "use a dict",
 }
 
+_READ_ONLY = frozenset({"__name__", "super"})  # names that may be read, and never bound
+
 
 class Transformer(Definitions):
     """Checks a module in place; what it refuses is in `refusals`."""
@@ -63,8 +66,13 @@ class Transformer(Definitions):
             self.check_name(node, node.id)
         elif node.id in REFUSED_BUILTINS:
             self._suspects.append(node)
+<<<<<<< HEAD
         elif node.id != "__name__" and not (self.scope == "class" and node.id in METHODS):
             self.refuse(node, variable_refused(node.id), kind_of(node.id))
+=======
+        elif node.id not in _READ_ONLY and not (self.scope == "class" and node.id in METHODS):
+            self.refuse(node, variable_refused(node.id))
+>>>>>>> sandbox
         return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
@@ -119,11 +127,15 @@ def _is_name(node: ast.expr, *names: str) -> bool:
 
 
 def _needs_hook(node: ast.Attribute) -> bool:
-    if node.attr in HOOKED:
+    if node.attr in HOOKED or (node.attr == "__init__" and not _is_plain_super(node.value)):
         return True
     # Of `__x` the compiler makes `_Class__x`, a name that nothing outside the program has.
     single = private(node.attr) and not node.attr.startswith("__")
     return single and not _is_name(node.value, "self", "cls")
+
+
+def _is_plain_super(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and _is_name(node.func, "super") and not node.args
 
 
 def _is_super_method(node: ast.Attribute) -> bool:

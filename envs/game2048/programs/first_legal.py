@@ -3,23 +3,15 @@
 
 def strategy(board):
     for move in "WASD":
-        if slide(board, move) != board:
+        if changes(board, move):
             return move
-    return "W"
 
 
-def slide(board, move):
-    lines = board if move in "AD" else zip(*board)
-    step = 1 if move in "WA" else -1
-    slid = [pack(line[::step])[::step] for line in lines]
-    return slid if move in "AD" else [list(line) for line in zip(*slid)]
-
-
-def pack(line):
-    tiles, packed = [tile for tile in line if tile], []
-    while tiles:
-        tile = tiles.pop(0)
-        if tiles and tiles[0] == tile:
-            tile += tiles.pop(0)
-        packed.append(tile)
-    return packed + [0] * (len(line) - len(packed))
+def changes(board, move):
+    for line in board if move in "AD" else zip(*board):
+        if move in "SD":
+            line = line[::-1]
+        for front, tile in zip(line, line[1:]):
+            if tile and front in (0, tile):
+                return True
+    return False
