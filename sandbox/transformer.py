@@ -66,13 +66,8 @@ class Transformer(Definitions):
             self.check_name(node, node.id)
         elif node.id in REFUSED_BUILTINS:
             self._suspects.append(node)
-<<<<<<< HEAD
-        elif node.id != "__name__" and not (self.scope == "class" and node.id in METHODS):
-            self.refuse(node, variable_refused(node.id), kind_of(node.id))
-=======
         elif node.id not in _READ_ONLY and not (self.scope == "class" and node.id in METHODS):
-            self.refuse(node, variable_refused(node.id))
->>>>>>> sandbox
+            self.refuse(node, variable_refused(node.id), kind_of(node.id))
         return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:

@@ -171,8 +171,8 @@ def _failures(name, seeds):
 
 
 BROKEN = {
-    "syntax": ("def strategy(b)\n    return 'W'\n", "bad.py, line 1: expected ':'", "def strategy(b)"),
-    "import": ("import os\ndef strategy(b):\n    pass\n", "bad.py, line 1: import of 'os'", "import os"),
+    "syntax": ("def strategy(b)\n    pass\n", "bad.py, line 1: expected ':'", "def strategy(b)"),
+    "import": ("import os\ndef strategy(b):\n    pass\n", "line 1: import of 'os'", "import os"),
     "raises": (
         "def strategy(board):\n    best = None\n    return helper(board)\n",
         "bad.py, line 3: NameError: name 'helper' is not defined",
