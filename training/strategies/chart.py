@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from taskgym.envs.game2048.games import Played
 from taskgym.training import drawing
 from taskgym.training.drawing import COLOURS, INK, LEGEND, PALE
-from taskgym.training.strategies.summary import REACH, Played, Summary, reached
+from taskgym.training.strategies.summary import REACH, Summary, reached
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

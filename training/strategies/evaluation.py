@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from taskgym.envs.game2048.games import Played, game_seeds
 from taskgym.training.errors import INTERRUPTED, ConfigError
 from taskgym.training.strategies.config import EvaluateStrategyConfig
 from taskgym.training.strategies.ladder import ladder_summaries
-from taskgym.training.strategies.play import check, game_seeds, play
+from taskgym.training.strategies.play import check, play
 from taskgym.training.strategies.sources import Strategy, find_strategies
-from taskgym.training.strategies.summary import Played, Summary, compare, summarise
+from taskgym.training.strategies.summary import Summary, compare, summarise
 from taskgym.training.strategies.table import comparison_text, failures_text, results_table
 from tqdm.auto import tqdm
 

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskgym.envs.game2048.games import Played
 from taskgym.training.report_html import (
     Html,
     join,
@@ -21,7 +22,7 @@ from taskgym.training.report_html import (
     text,
 )
 from taskgym.training.strategies.replay import Frame, frames, picks, spawns
-from taskgym.training.strategies.summary import REACH, Played, Summary
+from taskgym.training.strategies.summary import REACH, Summary
 from taskgym.training.strategies.tiles import colour, ink
 
 if TYPE_CHECKING:

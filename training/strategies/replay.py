@@ -7,7 +7,7 @@ from itertools import chain, pairwise
 from typing import NamedTuple
 
 from taskgym.envs.game2048.engine import Game, toward_front
-from taskgym.training.strategies.summary import Played
+from taskgym.envs.game2048.games import Played
 
 
 class Frame(NamedTuple):

@@ -4,40 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from taskgym.envs.game2048.games import Played
 from taskgym.training.statistics import Interval, paired_difference, wilson_interval
 
 REACH = (256, 512, 1024, 2048, 4096, 8192)
 _MEASURABLE = 0.02  # CPU seconds: of less a kernel may count whole ticks only
 QUANTILES = (0.05, 0.25, 0.75, 0.95)
-
-
-class Played(NamedTuple):
-    """One game.
-
-    Attributes:
-        seed: The game's 128-bit seed.
-        score: What it had scored when it ended.
-        max_tile: The largest tile then.
-        moves: Moves that changed the board.
-        keys: The answers that were keys, in order; those that changed nothing are among them.
-        seconds: CPU seconds of the whole game, the engine's included; NaN if they are not known.
-        failure: Why it did not end by the rules of the game, in a word or two; empty if it did.
-        detail: The same in a sentence.
-        line: The line of the file at fault, if it is one.
-    """
-
-    seed: int
-    score: int
-    max_tile: int
-    moves: int
-    keys: str
-    seconds: float
-    failure: str = ""
-    detail: str = ""
-    line: int | None = None
 
 
 Summary = dict[str, Any]

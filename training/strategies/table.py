@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taskgym.training.strategies.summary import REACH, Played, Summary
+from taskgym.envs.game2048.games import Played
+from taskgym.training.strategies.summary import REACH, Summary
 
 Rows = list[tuple[str, list[str]]]
 
