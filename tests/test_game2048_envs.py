@@ -163,7 +163,8 @@ def test_the_generator_of_the_env_draws_the_seed_of_the_game_and_nothing_else():
     env = chat()
     env.reset(seed=8)
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(8)))
-    game = Game(int.from_bytes(rng.bytes(16), "little"))
+    low, high = (int(raw) for raw in rng.bit_generator.random_raw(2))
+    game = Game(high << 64 | low)
     assert env._game.board == game.board
     env.step("W"), env.step("A")
     assert env.np_random.bytes(8) == rng.bytes(8)
@@ -190,8 +191,8 @@ def test_boards_are_drawn_in_columns():
 
 def test_the_oracle_finds_nothing_on_a_finished_board():
     game = Game(1, 2)
-    game.cells = bytes([1, 2, 2, 1])
-    assert game.over and oracle.plan(game, 64, 10) == ""
+    game._cells = bytes([1, 2, 2, 1])
+    assert game.legal() == "" and oracle.plan(game, 64, 10) == ""
 
 
 # --- Game2048-Numeric-v0 ------------------------------------------------------------------------

@@ -43,24 +43,27 @@ static Keys keys_of(uint64_t low, uint64_t high)
 
 static uint32_t below(Keys k, uint64_t n, uint32_t m)
 {
-    uint64_t z = mix(k.a + (n + 1) * G, k.b);
-    uint64_t product = (z >> 32) * m;
-    while ((uint32_t)product < m && (uint32_t)product < (uint32_t)((UINT64_C(1) << 32) % m)) {
+    uint64_t z = mix(k.a + (n / 2 + 1) * G, k.b);
+    uint64_t product = (z >> (n & 1 ? 42 : 10) & 0x3FFFFF) * m;
+    while ((product & 0x3FFFFF) < m && (product & 0x3FFFFF) < (1u << 22) % m) {
         z = mix(z + G, 0);
-        product = (z >> 32) * m;
+        product = (z >> 42) * m;
     }
-    return (uint32_t)(product >> 32);
+    return (uint32_t)(product >> 22);
 }
 
-static void spawn(uint8_t *cells, int count, Keys k, uint64_t n)
+/* Spawns on a board whose cells are counted column by column, or row by row. */
+static void spawn(uint8_t *cells, int size, int columns, Keys k, uint64_t n)
 {
-    int empty = 0, at = 0;
+    int count = size * size, empty = 0, at = 0;
     for (int i = 0; i < count; i++)
         empty += cells[i] == 0;
     uint32_t number = below(k, n, 10 * (uint32_t)empty);
-    for (int cell = (int)(number / 10);; at++)
-        if (cells[at] == 0 && cell-- == 0)
+    for (int i = 0, left = (int)(number / 10); i < count; i++) {
+        at = columns ? i % size * size + i / size : i;
+        if (cells[at] == 0 && left-- == 0)
             break;
+    }
     cells[at] = number % 10 ? 1 : 2;
 }
 
@@ -264,7 +267,7 @@ static int64_t move_cells(uint8_t *cells, int size, int key, Keys k, uint64_t *s
     int64_t gain = slide_cells(cells, size, key);
     if (!memcmp(before, cells, (size_t)count))
         return -1;
-    spawn(cells, count, k, (*spawns)++);
+    spawn(cells, size, !(key & 1), k, (*spawns)++);
     find_legal(cells, size, legal);
     return gain;
 }
@@ -290,16 +293,13 @@ static int64_t move_words(uint8_t *cells, int key, Keys k, uint64_t *spawns, uin
     uint64_t y = slide_rows(x, key >> 1, &gain);
     if (x == y)
         return -1;
-    turned = transpose(y);
-    uint64_t swap = (y ^ turned) & column;
-    y ^= swap, turned ^= swap;
     uint64_t marks = y | y >> 2;
     marks = ~(marks | marks >> 1) & ONES;
     uint32_t number = below(k, (*spawns)++, 10 * (uint32_t)(marks * ONES >> 60));
-    unsigned at = nth_cell(marks, number / 10);
-    uint64_t tile = number % 10 ? 1 : 2;
-    y |= tile << 4 * at;
-    turned |= tile << 4 * (4 * (at & 3) + (at >> 2));
+    y |= (uint64_t)(number % 10 ? 1 : 2) << 4 * nth_cell(marks, number / 10);
+    turned = transpose(y);
+    uint64_t swap = (y ^ turned) & column;
+    y ^= swap, turned ^= swap;
     Board b = unpack(y);
     memcpy(cells, &b, 16);
     legal_words(y, turned, legal);
@@ -437,8 +437,8 @@ static int play_game(int player, uint64_t low, uint64_t high, Played *game)
     Keys k = keys_of(low, high), own = keys_of(~low, ~high);
     uint64_t spawns = 2, room = 0;
     uint8_t legal[4];
-    spawn(game->cells, 16, k, 0);
-    spawn(game->cells, 16, k, 1);
+    spawn(game->cells, 4, 0, k, 0);
+    spawn(game->cells, 4, 0, k, 1);
     find_legal(game->cells, 4, legal);
     while (legal[0] | legal[1] | legal[2] | legal[3]) {
         if (game->moves == room) {
@@ -493,8 +493,8 @@ static PyObject *start(PyObject *self, PyObject *args)
             Keys k = keys_of(seed[2 * i], seed[2 * i + 1]);
             ((Keys *)keys.buf)[i] = k;
             memset(board, 0, (size_t)count);
-            spawn(board, (int)count, k, 0);
-            spawn(board, (int)count, k, 1);
+            spawn(board, size, 0, k, 0);
+            spawn(board, size, 0, k, 1);
             ((uint64_t *)spawns.buf)[i] = 2;
             find_legal(board, size, (uint8_t *)legal.buf + 4 * i);
         }

@@ -16,8 +16,8 @@ Words = NDArray[np.uint64]
 _G = np.uint64(0x9E3779B97F4A7C15)
 _C1 = np.uint64(0xBF58476D1CE4E5B9)
 _C2 = np.uint64(0x94D049BB133111EB)
-_LOW = np.uint64(0xFFFFFFFF)
-_27, _30, _31, _32 = map(np.uint64, (27, 30, 31, 32))
+_LOW = np.uint64(0x3FFFFF)
+_1, _10, _22, _27, _30, _31, _32 = map(np.uint64, (1, 10, 22, 27, 30, 31, 32))
 
 # What the merges that made a tile 2**k of 2s have scored (see `engine.Game.score`).
 _WORTH = np.array([0, *((k - 1) << k for k in range(1, 58))], np.int64)
@@ -39,15 +39,14 @@ def keys_of(seeds: Words) -> Words:
 
 
 def below(keys: Words, n: Words, m: Words) -> Words:
-    """Draw number `n` of every game, below its `m`: all `(N,)`."""
-    z = mix(keys[:, 0] + (n + np.uint64(1)) * _G, keys[:, 1])
-    product = (z >> _32) * m
-    suspects = np.flatnonzero((product & _LOW) < m)  # one in millions
-    for i in suspects:
-        while (product[i] & _LOW) < np.uint64(1 << 32) % m[i]:
+    """Draw number `n` of every game, below its `m` of at most 2**22: all `(N,)`."""
+    z = mix(keys[:, 0] + ((n >> _1) + _1) * _G, keys[:, 1])
+    product = ((z >> (_10 + (n & _1) * _32)) & _LOW) * m
+    for i in np.flatnonzero((product & _LOW) < m):  # a few in a hundred thousand
+        while (product[i] & _LOW) < np.uint64(1 << 22) % m[i]:
             z[i : i + 1] = mix(z[i : i + 1] + _G)
-            product[i] = (z[i] >> _32) * m[i]
-    return product >> _32
+            product[i] = (z[i] >> np.uint64(42)) * m[i]
+    return product >> _22
 
 
 def slide_lines(lines: Cells) -> Cells:
@@ -85,13 +84,19 @@ def _turned(cells: Cells, action: int, back: bool = False) -> Cells:
     return cells[:, :, ::-1] if action >= 2 and not back else cells
 
 
-def spawn(cells: Cells, keys: Words, spawns: Words) -> None:
-    """Puts spawn number `spawns` of each game on its board, in place."""
-    flat = cells.reshape(len(cells), cells.shape[1] ** 2)
-    filled = np.cumsum(flat == 0, axis=1)
+def spawn(cells: Cells, keys: Words, spawns: Words, columns: NDArray[Any]) -> None:
+    """Puts spawn number `spawns` of each game on its board, in place.
+
+    Empty cells are counted row by row, or column by column where `columns` says so: `(N,)`.
+    """
+    size = cells.shape[1]
+    flat = cells.reshape(len(cells), size * size)
+    order = np.arange(size * size)
+    order = np.where(np.asarray(columns)[:, None], order % size * size + order // size, order)
+    filled = np.cumsum(np.take_along_axis(flat, order, axis=1) == 0, axis=1)
     number = below(keys, spawns, 10 * filled[:, -1].astype(np.uint64)).astype(np.int64)
-    at = np.argmax(filled > (number // 10)[:, None], axis=1)
-    flat[np.arange(len(flat)), at] = 1 + (number % 10 == 0)
+    every, at = np.arange(len(flat)), np.argmax(filled > (number // 10)[:, None], axis=1)
+    flat[every, order[every, at]] = 1 + (number % 10 == 0)
 
 
 def legal(cells: Cells) -> NDArray[np.uint8]:

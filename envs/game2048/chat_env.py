@@ -10,6 +10,7 @@ from typing import Any, Literal
 from taskgym.envs.core import Info, MultiTurnEnv, Reply, Stop
 from taskgym.envs.game2048.engine import KEYS, Game
 from taskgym.envs.game2048.oracle import plan
+from taskgym.envs.game2048.seeds import draw_seed
 from taskgym.envs.game2048.text import draw
 
 STUCK = 16  # replies in a row that leave the board as it is and end the game
@@ -72,8 +73,7 @@ class Game2048(MultiTurnEnv):
 
     def begin(self) -> str:
         """Draws the game's 128-bit seed."""
-        seed = int.from_bytes(self.np_random.bytes(16), "little")
-        self._game = Game(seed, self.size, self.target)
+        self._game = Game(draw_seed(self.np_random), self.size, self.target)
         self._largest, self._idle, self._replies = 2, 0, 0
         self._way: dict[bytes, str] = {}
         return (

@@ -23,21 +23,26 @@ All arithmetic is modulo 2**64, and `mix` is the finaliser of SplitMix64 (Steele
     low, high = the halves of the seed
     a = low + mix(high + G);  b = high + mix(a + G);  a = a + mix(b + G)     # once per game
 
-    word(n) = mix(a + (n + 1) * G), with b added after the first multiplication
+    word(k) = mix(a + (k + 1) * G), with b added after the first multiplication
 
-A word is turned into one of `m = 10 * empty` equally likely numbers by Lemire's method ("Fast
-random integer generation in an interval", 2019), which has no bias: with the word's upper half u,
-the number is `u * m >> 32`, unless `u * m mod 2**32 < 2**32 mod m`; then the word is replaced by
-`mix(word + G)` and tried again. The number's quotient by 10 says which empty cell (in row-major
-order) gets the tile, and the remainder 0 makes it a 4.
+Spawn n takes 22 bits of word(n // 2): the upper ones of its lower half if n is even, of its upper
+half if n is odd. They are turned into one of `m = 10 * empty` equally likely numbers by Lemire's
+method ("Fast random integer generation in an interval", 2019), which has no bias: with the 22 bits
+u the number is `u * m >> 22`, unless `u * m mod 2**22 < 2**22 mod m`; then the word is replaced by
+`mix(word + G)`, of which the 22 uppermost bits are tried, and so on. The number's quotient by 10
+says which empty cell gets the tile, and the remainder 0 makes it a 4. Empty cells are counted along
+the lines that slid: row by row after a move to the left or right and before the first move, column
+by column after one up or down.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
-from operator import index, itemgetter
-from typing import Any, TypeVar
+from operator import eq, index, itemgetter
+from struct import Struct
+from typing import TypeVar
 
 KEYS = "WASD"  # up, left, down, right
 
@@ -68,25 +73,46 @@ def keys_of(seed: int) -> tuple[int, int]:
 
 def below(a: int, b: int, n: int, m: int) -> int:
     """Draw number `n` of the game with keys `a` and `b`: one of 0..m-1, all equally likely."""
-    z = (a + (n + 1) * _G) & _M
+    z = (a + (n // 2 + 1) * _G) & _M
     z = ((z ^ (z >> 30)) * _C1 + b) & _M
     z = ((z ^ (z >> 27)) * _C2) & _M
     z ^= z >> 31
-    product = (z >> 32) * m
-    while product & 0xFFFFFFFF < m and product & 0xFFFFFFFF < (1 << 32) % m:
+    product = (z >> (42 if n % 2 else 10) & 0x3FFFFF) * m
+    while product & 0x3FFFFF < (1 << 22) % m:
         z = mix((z + _G) & _M)
-        product = (z >> 32) * m
-    return product >> 32
+        product = (z >> 42) * m
+    return product >> 22
+
+
+_BLOCK = 32  # draws whose bits are made at once, in lanes of 128 bits of one large integer
+_ONES = sum(1 << 128 * i for i in range(_BLOCK // 2))
+_LANES = _M * _ONES
+_STEPS = sum(((i + 1) * _G & _M) << 128 * i for i in range(_BLOCK // 2))
+_BITS = (0x3FFFFF << 32 | 0x3FFFFF) * _ONES
+_halves = Struct("<" + "II8x" * (_BLOCK // 2)).unpack
+
+
+def bits_of(a: int, b: int, n: int) -> tuple[int, ...]:
+    """The 22 bits of draws n to n + 31 (n is even), at a sixth of the price of one by one."""
+    z = ((a + n // 2 * _G & _M) * _ONES + _STEPS) & _LANES
+    z = ((z ^ (z >> 30)) & _LANES) * _C1 + b * _ONES & _LANES
+    z = ((z ^ (z >> 27)) & _LANES) * _C2 & _LANES
+    z = (z ^ (z >> 31)) >> 10 & _BITS
+    return _halves(z.to_bytes(8 * _BLOCK, "little"))
+
+
+_merge_pairs = re.compile(rb"(.)\1", re.DOTALL).sub
+_SUCCESSORS = [bytes([min(k + 1, 255)]) for k in range(256)]
+
+
+def _merged(pair: re.Match[bytes]) -> bytes:
+    return _SUCCESSORS[pair[0][0]]
 
 
 def toward_front(line: bytes) -> bytes:
     """A line of exponents (0 is empty) after sliding and merging towards its first cell."""
-    tiles, merged, i = line.replace(b"\0", b""), bytearray(), 0
-    while i < len(tiles):
-        pair = tiles[i : i + 1] == tiles[i + 1 : i + 2]
-        merged.append(tiles[i] + pair)
-        i += 1 + pair
-    return bytes(merged).ljust(len(line), b"\0")
+    merged = _merge_pairs(_merged, line.replace(b"\0", b""))
+    return merged.ljust(len(line), b"\0")
 
 
 def toward_back(line: bytes) -> bytes:
@@ -111,9 +137,11 @@ class _Memo(dict[bytes, _T]):
         return value
 
 
-_front = _Memo(toward_front).__getitem__
-_back = _Memo(toward_back).__getitem__
-_tiles = _Memo(lambda line: [1 << k if k else 0 for k in line]).__getitem__
+_front = _Memo(toward_front)
+_back = _Memo(toward_back)
+_tiles = _Memo(lambda line: [1 << k if k else 0 for k in line])
+
+_SLIDES = {"W": (False, _front), "A": (True, _front), "S": (False, _back), "D": (True, _back)}
 
 _Lines = Callable[[bytes], tuple[bytes, ...]]
 
@@ -121,9 +149,15 @@ _Lines = Callable[[bytes], tuple[bytes, ...]]
 @cache
 def _lines(size: int) -> tuple[_Lines, _Lines]:
     """What splits the cells of a board into its rows, and into its columns."""
-    rows: Any = itemgetter(*(slice(i * size, (i + 1) * size) for i in range(size)))
-    columns: Any = itemgetter(*(slice(i, None, size) for i in range(size)))
+    rows = Struct(f"{size}s" * size).unpack
+    columns: _Lines = itemgetter(*(slice(i, None, size) for i in range(size)))
     return rows, columns
+
+
+def _with_tile(cells: bytes, number: int) -> bytes:
+    """The cells after the spawn that a draw names."""
+    after = cells.split(b"\0", number // 10 + 1)[-1]  # what comes after the chosen cell
+    return cells[: ~len(after)] + (b"\1" if number % 10 else b"\2") + after
 
 
 class Game:
@@ -135,21 +169,23 @@ class Game:
         target: The tile that counts as a win, a power of two from 4. The game goes on after it.
 
     Attributes:
-        cells: The exponents of the tiles in row-major order, 0 where empty: size**2 bytes.
+        moves: Moves that changed the board.
+        over: Whether no move changes the board.
         size: Rows and columns.
         target: The tile that counts as a win.
-        moves: Moves that changed the board.
     """
 
     __slots__ = (
         "_a",
         "_b",
+        "_bits",
+        "_cells",
         "_columns",
         "_fours",
         "_rows",
-        "_spawns",
-        "cells",
+        "_upright",
         "moves",
+        "over",
         "size",
         "target",
     )
@@ -162,18 +198,25 @@ class Game:
             raise ValueError(f"size is at least 2, got {size}")
         if target < 4 or target & (target - 1):
             raise ValueError(f"target is a power of two from 4, got {target}")
-        self.size, self.target, self.moves = size, target, 0
-        self._a, self._b = keys_of(seed)
+        self.size, self.target, self.moves, self.over = size, target, 0, False
         self._rows, self._columns = _lines(size)
-        self._spawns = self._fours = 0
-        self.cells = bytes(size * size)
-        self._spawn(self.cells)
-        self._spawn(self.cells)
+        self._a, self._b = keys_of(seed)
+        self._bits = bits_of(self._a, self._b, 0)
+        cells = bytes(size * size)
+        for n in range(2):
+            cells = _with_tile(cells, below(self._a, self._b, n, 10 * cells.count(0)))
+        self._fours = cells.count(2)
+        self._cells, self._upright = cells, True  # row by row; column by column if not upright
+
+    @property
+    def cells(self) -> bytes:
+        """The exponents of the tiles in row-major order, 0 where empty: size**2 bytes."""
+        return self._cells if self._upright else b"".join(self._columns(self._cells))
 
     @property
     def board(self) -> list[list[int]]:
         """The tiles, row by row, 0 where empty: fresh lists each time."""
-        return [tiles[:] for tiles in map(_tiles, self._rows(self.cells))]
+        return [tiles[:] for tiles in itemgetter(*self._rows(self.cells))(_tiles)]
 
     @property
     def score(self) -> int:
@@ -182,63 +225,66 @@ class Game:
         The tiles say it: each is worth the merges that made it of 2s, less 4 for every 4 that was
         spawned and not merged.
         """
-        return sum(map(_WORTH.__getitem__, self.cells)) - 4 * self._fours
+        return sum(map(_WORTH.__getitem__, self._cells)) - 4 * self._fours
 
     @property
     def max_tile(self) -> int:
         """The largest tile on the board."""
-        return 1 << max(self.cells)
+        return 1 << max(self._cells)
 
     @property
     def won(self) -> bool:
         """Whether the target was reached."""
         return self.max_tile >= self.target
 
-    @property
-    def over(self) -> bool:
-        """Whether no move changes the board."""
-        return 0 not in self.cells and not self.legal()
-
     def legal(self) -> str:
         """The keys that change the board, in the order W, A, S, D."""
-        rows, columns, join = self._rows(self.cells), self._columns(self.cells), b"".join
-        down = join(columns)
+        along, across = self._rows(self._cells), self._columns(self._cells)
+        rows, columns = (along, across) if self._upright else (across, along)
         return (
-            ("W" if join(map(_front, columns)) != down else "")
-            + ("A" if join(map(_front, rows)) != self.cells else "")
-            + ("S" if join(map(_back, columns)) != down else "")
-            + ("D" if join(map(_back, rows)) != self.cells else "")
+            ("W" if itemgetter(*columns)(_front) != columns else "")
+            + ("A" if itemgetter(*rows)(_front) != rows else "")
+            + ("S" if itemgetter(*columns)(_back) != columns else "")
+            + ("D" if itemgetter(*rows)(_back) != rows else "")
         )
 
     def move(self, key: str) -> bool:
         """Slides the board up (W), left (A), down (S) or right (D); returns whether it changed."""
-        if key == "A":
-            cells = b"".join(map(_front, self._rows(self.cells)))
-        elif key == "D":
-            cells = b"".join(map(_back, self._rows(self.cells)))
-        elif key == "W":  # the joined columns are the board transposed: its columns are our rows
-            columns = b"".join(map(_front, self._columns(self.cells)))
-            cells = b"".join(self._columns(columns))
-        elif key == "S":
-            columns = b"".join(map(_back, self._columns(self.cells)))
-            cells = b"".join(self._columns(columns))
-        else:
-            raise ValueError(f"a move is one of W, A, S and D, got {key!r}")
-        if cells == self.cells:
+        try:
+            upright, slide = _SLIDES[key]
+        except KeyError:
+            raise ValueError(f"a move is one of W, A, S and D, got {key!r}") from None
+        # Columns of a board that is held row by row are slices with a stride, and the reverse.
+        cells = self._cells
+        lines = self._rows(cells) if upright is self._upright else self._columns(cells)
+        slid = itemgetter(*lines)(slide)
+        if slid == lines:
             return False
-        self.moves += 1
-        self._spawn(cells)
-        return True
-
-    def _spawn(self, cells: bytes) -> None:
-        number = below(self._a, self._b, self._spawns, 10 * cells.count(0))
-        self._spawns += 1
-        cell, tenth = divmod(number, 10)
-        at = cells.find(0)
-        for _ in range(cell):
-            at = cells.find(0, at + 1)
-        if tenth:
-            self.cells = cells[:at] + b"\1" + cells[at + 1 :]
+        self._upright = upright
+        n = self.moves + 2
+        at = n % _BLOCK
+        if not at:
+            self._bits = bits_of(self._a, self._b, n)
+        cells = b"".join(slid)
+        m = 10 * cells.count(0)
+        product = self._bits[at] * m
+        number = product >> 22
+        if product & 0x3FFFFF < m:  # perhaps bits to be replaced
+            number = below(self._a, self._b, n, m)
+        # From here on `_with_tile` written out, as a call costs a twentieth of a move.
+        after = cells.split(b"\0", number // 10 + 1)[-1]
+        if number % 10:
+            self._cells = cells[: ~len(after)] + b"\1" + after
         else:
             self._fours += 1
-            self.cells = cells[:at] + b"\2" + cells[at + 1 :]
+            self._cells = cells[: ~len(after)] + b"\2" + after
+        self.moves = n - 1
+        self.over = m == 10 and not self._can_merge()
+        return True
+
+    def _can_merge(self) -> bool:
+        """Whether equal tiles are neighbours: on a full board, whether a move is left."""
+        lines = self._rows(self._cells)
+        return any(map(eq, self._cells, self._cells[self.size :])) or (
+            itemgetter(*lines)(_front) != lines
+        )

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 from taskgym.envs.game2048.engine import KEYS, Game
+from taskgym.envs.game2048.seeds import draw_seed
 
 Observation = NDArray[np.uint8]
 STUCK = 16  # moves in a row that change nothing and truncate an episode
@@ -58,7 +59,7 @@ class Game2048Numeric(gym.Env[Observation, np.int64]):
     ) -> tuple[Observation, dict[str, Any]]:
         """Starts a new game, whose 128-bit seed `self.np_random` draws."""
         super().reset(seed=seed)
-        self._game = Game(int.from_bytes(self.np_random.bytes(16), "little"), self.size)
+        self._game = Game(draw_seed(self.np_random), self.size)
         self._unchanged = 0
         return self._observation(), self._info()
 

@@ -84,7 +84,7 @@ class Game2048NumericVector(VectorEnv[Observations, NDArray[np.int64], NDArray[A
         playing, actions = self._playing(), self._checked(actions)
         gains, changed = playing.move(actions)
         self._unchanged += 1
-        self._unchanged[changed] = 0
+        self._unchanged *= ~changed
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and self._done.any():
             gains[self._done] = 0
             self._restart(which := np.flatnonzero(self._done), self._draw(which))
@@ -110,10 +110,10 @@ class Game2048NumericVector(VectorEnv[Observations, NDArray[np.int64], NDArray[A
         return self._games
 
     def _checked(self, actions: NDArray[Any]) -> NDArray[Any]:
-        actions = np.asarray(actions)
+        actions = np.asarray(actions, np.int64)
         if actions.shape != (self.num_envs,):
             raise ValueError(f"wanted {self.num_envs} actions, got an array of {actions.shape}")
-        if actions.size and not 0 <= actions.min() <= actions.max() <= 3:
+        if actions.view(np.uint64).max(initial=0) > 3:  # negative ones are large there
             wrong = np.flatnonzero((actions < 0) | (actions > 3))[0]
             raise ValueError(f"an action is 0, 1, 2 or 3, got {actions[wrong]} for game {wrong}")
         return actions
@@ -145,8 +145,8 @@ class Game2048NumericVector(VectorEnv[Observations, NDArray[np.int64], NDArray[A
 
     def _draw(self, which: NDArray[np.int64]) -> Words:
         """A 128-bit game seed, low half first, from the generator of each of these games."""
-        raw = b"".join([self._generators[i].bytes(16) for i in which])
-        return np.frombuffer(raw, "<u8").reshape(-1, 2)
+        draws = [self._generators[i].bit_generator.random_raw(2) for i in which.tolist()]
+        return np.array(draws, np.uint64).reshape(-1, 2)
 
     def _restart(self, which: NDArray[np.int64], seeds: Words) -> None:
         assert self._games is not None

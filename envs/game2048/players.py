@@ -215,11 +215,13 @@ def _draws(seed: int) -> Callable[[int], int]:
 
     def draw(m: int) -> int:
         nonlocal n
+        z = mix((a + (n // 2 + 1) * golden) & mask, b)
+        bits = z >> (42 if n % 2 else 10) & 0x3FFFFF
         n += 1
-        z = mix((a + n * golden) & mask, b)
-        while (z >> 32) * m % (1 << 32) < (1 << 32) % m:
+        while bits * m % (1 << 22) < (1 << 22) % m:
             z = mix((z + golden) & mask)
-        return (z >> 32) * m >> 32
+            bits = z >> 42
+        return bits * m >> 22
 
     return draw
 

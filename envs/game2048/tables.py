@@ -54,7 +54,6 @@ def _row(lines: NDArray[np.uint8]) -> NDArray[np.uint16]:
 _MASKS = np.array(  # two bits of the columns and two of the rows -> the bytes for W, A, S, D
     [[bits & 1, bits >> 2 & 1, bits >> 1 & 1, bits >> 3] for bits in range(16)], np.uint8
 ).view(np.uint32)[:, 0]
-_TRANSPOSED = np.array([4 * (i % 4) + i // 4 for i in range(16)] + [16], _U)
 
 
 def transpose(x: Words) -> Words:
@@ -123,8 +122,9 @@ class TableGames(Games):
 
     def _large(self) -> NDArray[np.int64]:
         """The boards with a tile of 2**15 or more, which 2**13 tiles of at most 4 can be."""
-        old = np.flatnonzero(self.spawns >= _U(1 << 13))
-        return np.compress((self.cells[old] >= 15).any(axis=(1, 2)), old)
+        if self.spawns.max(initial=0) < 1 << 13:
+            return np.zeros(0, np.intp)
+        return np.flatnonzero((self.cells >= 15).any(axis=(1, 2)))
 
     def _move_by_table(self, actions: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         slid, gain, sides, row_cells = self._tables
@@ -134,19 +134,16 @@ class TableGames(Games):
         gains4 = gain.take(rows)
         rows += ((actions >= 2).astype(np.intp) << 16)[:, None]
         after = slid.take(rows).view("<u8")[:, 0]
-        turned = transpose(after)
         changed = after != before
-        board = np.where(vertical, turned, after)
-
-        marks = empty_cells(board)
+        marks = empty_cells(after)
         count = (marks * _ONES) >> _U(60)
         number = by_cell.below(self._keys, self.spawns, count * _TEN)
         cell = number // _TEN
-        at = nth_cell(marks, cell)
         tile = (_U(1) + (number == cell * _TEN)) * changed
-        board |= tile << (at << _U(2))
-        self._board = board
-        self._transposed = np.where(vertical, after, turned) | (tile << (_TRANSPOSED[at] << _U(2)))
+        after |= tile << (nth_cell(marks, cell) << _U(2))
+        turned = transpose(after)
+        self._board = board = np.where(vertical, turned, after)
+        self._transposed = np.where(vertical, after, turned)
         self.spawns += changed
 
         rows = board.view("<u2").reshape(-1, 4).astype(np.intp)

@@ -49,7 +49,7 @@ class Games:
         cells = np.zeros((len(which), *self.cells.shape[1:]), np.uint8)
         keys = by_cell.keys_of(seeds)
         for n in range(2):
-            by_cell.spawn(cells, keys, np.full(len(which), n, np.uint64))
+            by_cell.spawn(cells, keys, np.full(len(which), n, np.uint64), np.zeros(len(which)))
         self.cells[which], self._keys[which] = cells, keys
         self.scores[which], self.spawns[which] = 0, 2
         self.legal[which] = by_cell.legal(cells)
@@ -75,8 +75,9 @@ class Games:
     @property
     def max_tiles(self) -> NDArray[np.int64]:
         """The largest tile of each board."""
-        largest: NDArray[np.uint8] = self.cells.max(axis=(1, 2))
-        return np.int64(1) << largest.astype(np.int64)
+        by_position = np.ascontiguousarray(self.cells.reshape(len(self.cells), -1).T)
+        exponents: NDArray[np.int64] = by_position.max(axis=0).astype(np.int64)
+        return np.int64(1) << exponents
 
     def _move_by_cell(
         self, which: NDArray[np.int64], actions: NDArray[Any]
@@ -87,7 +88,7 @@ class Games:
         gains = np.where(changed, by_cell.worth(after) - by_cell.worth(before), 0)
         at = which[changed]
         spawned = after[changed]
-        by_cell.spawn(spawned, self._keys[at], self.spawns[at])
+        by_cell.spawn(spawned, self._keys[at], self.spawns[at], actions[changed] % 2 == 0)
         self.cells[at] = spawned
         self.spawns[at] += np.uint64(1)
         self.scores[which] += gains
