@@ -4,8 +4,10 @@ Names of the weaknesses that the original notebook has, each mended here, stand 
 """
 
 import ast
+import json
 import math
 import threading
+from importlib.resources import files
 
 import gymnasium as gym
 import pytest
@@ -245,9 +247,10 @@ def test_better_programs_make_more_progress():
     # Weakness 3: there was no grade between losing and winning.
     random = "import random\n" + answer("random.choice('WASD')")
     codes = [random, programs.source("first_legal"), programs.source("expectimax")]
-    progress = [play(c, games=2, seconds=20)[1]["rewards"]["progress"] for c in codes]
+    kwargs = {"games": 6, "seconds": 20, "target": 512}
+    progress = [play(code, **kwargs)[1]["rewards"]["progress"] for code in codes]
     assert progress == sorted(progress)
-    assert 0 <= progress[0] < 0.5 < progress[1] < 3 < progress[2] <= 5
+    assert 0 <= progress[0] < 0.6 < progress[1] < 4 < progress[2] <= 5
 
 
 def test_progress_is_the_logarithm_between_random_and_expectimax():
@@ -418,3 +421,10 @@ def test_the_prompt_says_what_a_program_must_know():
 def test_bad_kwargs_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         make(**kwargs)
+
+
+def test_progress_is_measured_against_the_ladder_as_shipped():
+    tables = json.loads(files("taskgym.envs.game2048").joinpath("ladder.json").read_text())
+    ladder = next(table["strategies"] for table in tables if table["size"] == 4)
+    for name, mean in zip(("random", "expectimax-1"), REFERENCE[4], strict=True):
+        assert abs(ladder[name]["mean_score"] - mean) < 4 * ladder[name]["se"]

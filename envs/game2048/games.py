@@ -18,6 +18,7 @@ from taskgym.envs.game2048.driver import STUCK, play_inside
 from taskgym.envs.game2048.engine import Game
 from taskgym.envs.game2048.native import compiled
 from taskgym.envs.game2048.players import LADDER, player
+from taskgym.envs.game2048.seeds import draw_seed
 from taskgym.envs.game2048.trial import DRIVER, ENTRY, WALL, Trial, Verdict, judge, program_seed
 from taskgym.sandbox import Job, Limits, Sandbox, SandboxUnavailable
 
@@ -58,7 +59,7 @@ class Played(NamedTuple):
 def game_seeds(seed: int, games: int) -> list[int]:
     """The 128-bit seeds of the games; a longer list begins with the shorter."""
     rng = np.random.default_rng(seed)
-    return [int.from_bytes(rng.bytes(16), "big") for _ in range(games)]
+    return [draw_seed(rng) for _ in range(games)]
 
 
 def program_games(

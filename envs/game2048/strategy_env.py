@@ -10,6 +10,7 @@ from typing import Any
 from taskgym.envs.core import Info, SingleTurnEnv, Step
 from taskgym.envs.game2048 import programs
 from taskgym.envs.game2048.driver import STUCK
+from taskgym.envs.game2048.seeds import draw_seed
 from taskgym.envs.game2048.strategy_scores import BEST, COMPONENTS, REFERENCE, rules_of
 from taskgym.envs.game2048.trial import Rules, try_completion
 from taskgym.envs.rows import Row, Tasks
@@ -125,7 +126,7 @@ class Game2048Strategy(SingleTurnEnv):
     ) -> tuple[Messages, Info]:
         """Draws a task and the 128-bit seeds of its games."""
         observation, info = super().reset(seed=seed, options=options)
-        seeds = tuple(int.from_bytes(self.np_random.bytes(16), "big") for _ in range(self.games))
+        seeds = tuple(draw_seed(self.np_random) for _ in range(self.games))
         rules = Rules(seeds, self.size, self.target, self.seconds)
         row = MappingProxyType({**self.task.row, "rules": rules})
         self._task = dataclasses.replace(self.task, row=row)
