@@ -73,8 +73,8 @@ def _rung(left: Axes, right: Axes, name: str, summary: Summary, style: str) -> N
     """A player of the ladder: its mean score as a mark, its tiles as a dashed line."""
     left.axvline(summary["mean_score"], color=PALE, lw=1.2, ls=style, zorder=0)
     left.annotate(
-        name, (summary["mean_score"], 102), (2, 0), textcoords="offset points",
-        fontsize=8, color=INK, rotation=90, va="top",
+        name, (summary["mean_score"], 1), (2, 0), textcoords="offset points",
+        fontsize=8, color=INK, rotation=90, va="bottom",
     )  # fmt: skip
     shares = [100 * summary["reach"].get(str(tile), 0.0) for tile in REACH]
     right.plot(np.arange(len(REACH)), shares, color=PALE, ls=style, lw=1.5, label=f"ladder: {name}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from taskgym.envs.game2048.games import Played, game_seeds
-from taskgym.training.errors import INTERRUPTED, ConfigError
+from taskgym.training.errors import ConfigError
 from taskgym.training.strategies.config import EvaluateStrategyConfig
 from taskgym.training.strategies.ladder import ladder_summaries
 from taskgym.training.strategies.play import check, play
@@ -46,7 +45,12 @@ class Evaluation:
     def of(cls, games: Games, other: str, size: int) -> Evaluation:
         """Sums up."""
         summaries = {name: summarise(played) for name, played in games.items()}
-        compared = [name for name in games if name != other] if other in games else []
+        theirs = {game.seed for game in games.get(other, ())}
+        compared = [
+            name
+            for name, played in games.items()
+            if name != other and any(game.seed in theirs for game in played)
+        ]
         comparison = {name: compare(games[name], games[other]) for name in compared}
         return cls(games, summaries, ladder_summaries(size), other, comparison)
 
@@ -70,30 +74,28 @@ class Evaluation:
 def evaluate(config: EvaluateStrategyConfig) -> None:
     """Does what the command was asked for.
 
-    Ctrl-C ends the playing; what was played until then is printed and written.
+    Whatever ends the playing, such as Ctrl-C: what was played until then is printed and written.
 
     Raises:
+        KeyboardInterrupt: On Ctrl-C.
+        MachineryError: The sandbox failed.
         ConfigError: A strategy that is not there or breaks off in its first game, a file that
             cannot be written, or a package that is missing.
     """
     strategies = find_strategies([*config.strategies, *filter(None, [config.vs])])
     _check_outputs(config)
     seeds = game_seeds(config.seed, config.games)
-    games: dict[str, list[Played]] = {}
-    interrupted = False
+    for strategy in strategies:
+        check(strategy, seeds[0], config.size)
+    games: dict[str, list[Played]] = {strategy.name: [] for strategy in strategies}
     try:
         for strategy in strategies:
-            check(strategy, seeds[0], config.size)
-        for strategy in strategies:
-            _play(strategy, seeds, config, games.setdefault(strategy.name, []))
-    except KeyboardInterrupt:
-        interrupted = True
-    games = {name: played for name, played in games.items() if played}
-    if games:
-        _report(config, Evaluation.of(games, strategies[-1].name if config.vs else "", config.size))
-    if interrupted:
-        print("interrupted: only the games above were played", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+            _play(strategy, seeds, config, games[strategy.name])
+    finally:
+        played = {name: each for name, each in games.items() if each}
+        other = strategies[-1].name if config.vs else ""
+        if played:
+            _report(config, Evaluation.of(played, other, config.size))
 
 
 def _play(
