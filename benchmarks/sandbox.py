@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sandbox_policy import CLASSES, HEURISTIC, guarded, medians, plain
-from taskgym.sandbox import Job, Sandbox
+from taskgym.sandbox import Job, Limits, Sandbox
 
 ROOT = Path(__file__).resolve().parents[1]
 DRIVER = ROOT / "envs" / "game2048" / "driver.py"
@@ -164,6 +164,15 @@ def overhead(name: str, source: str, wanted: float) -> bool:
     return met
 
 
+def overshoot(box: Sandbox) -> None:
+    """Prints how much more CPU than its limit a loop without end gets."""
+    limits = Limits(cpu_s=0.05, wall_s=60)
+    loops = [Job("def strategy(board):\n    while True: pass", args=(BOARD,), limits=limits)] * 40
+    over = sorted(1e3 * (result.cpu_s - 0.05) for result in box.map(loops))
+    numbers = f"median {statistics.median(over):.1f} ms, worst of {len(over)} {over[-1]:.1f} ms"
+    print(f"\na loop is killed at its CPU limit plus {numbers}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="of which the median is shown")
@@ -175,6 +184,7 @@ def main() -> None:
         print(f"layers: {', '.join(process.layers)}\n")
         print(f"{'':32}{'ms CPU':>10}{'a second':>12}{'wanted':>12}{'seen now':>14}")
         met = [measure(row, rounds) for row in rows(process, batch)]
+        overshoot(process)
     print(f"\n{'guards, us a call':32}{'plain':>10}{'policy':>12}{'ratio':>12}{'wanted':>10}")
     met.append(overhead("60-line list heuristic", HEURISTIC, 1.1))
     met.append(overhead("classes and attributes", CLASSES, 1.7))

@@ -5,6 +5,7 @@ Nothing of this is trusted once the program has started: the supervisor checks w
 
 from __future__ import annotations
 
+import gc
 import json
 import marshal
 import os
@@ -53,6 +54,7 @@ def main(drivers: list[ModuleType], guarded: bool) -> NoReturn:
         order = read_frame(ORDERS)
         while True:
             order = _run(order[1:], drivers, rules)
+            gc.collect()  # in a batch: finalizers of the last program do not wait for the next
     except Closed:
         pass
     finally:
@@ -62,8 +64,9 @@ def main(drivers: list[ModuleType], guarded: bool) -> NoReturn:
 def _run(order: bytes, drivers: list[ModuleType], rules: _Rules) -> bytes:
     """Runs one job; returns the next order, for which it waits."""
     source, entry, payload, calls, seed, recursion, cap, driver = marshal.loads(order)
+    printer = Printer()
     try:
-        program = Program(rules, source, entry, seed, cap, recursion)
+        program = Program(rules, source, entry, seed, cap, recursion, printer)
         if calls == 0:
             write_frame(REPLIES, READY)
             return program.answer_calls()
@@ -77,6 +80,8 @@ def _run(order: bytes, drivers: list[ModuleType], rules: _Rules) -> bytes:
         write_frame(REPLIES, *finished.args)
     except MemoryError:  # there was not even enough to say what went wrong
         write_frame(REPLIES, MEMORY)
+    finally:
+        printer.open = False
     return read_frame(ORDERS)
 
 
@@ -84,14 +89,21 @@ class Program:
     """One compiled program and its entry function; whatever it raises becomes `Finished`."""
 
     def __init__(
-        self, rules: _Rules, source: bytes, entry: str, seed: int, cap: int, recursion: int
+        self,
+        rules: _Rules,
+        source: bytes,
+        entry: str,
+        seed: int,
+        cap: int,
+        recursion: int,
+        printer: Printer,
     ):
         self.cap = cap
         self.reserve = bytearray(1 << 18)  # given back when memory runs out, to say so
         sys.setrecursionlimit(1000)
         code = _compiled(rules, source.decode())
         self.file = code.co_filename
-        names = rules.program_globals(seed, _write)
+        names = rules.program_globals(seed, printer.write)
         sys.setrecursionlimit(recursion + OWN_FRAMES)
         self.guarded(exec, code, names)
         if not callable(names.get(entry)):
@@ -184,8 +196,14 @@ def report(kind: str, message: str, line: int | None = None) -> bytes:
     return json.dumps(table).encode()
 
 
-def _write(text: str) -> None:
-    """Where the program prints to: the supervisor counts, and kills who prints too much."""
-    data = text.encode("utf-8", "backslashreplace")
-    while data:
-        data = data[os.write(OUTPUT, data) :]
+class Printer:
+    """Where one program prints to, as long as it runs; the supervisor counts, and kills."""
+
+    def __init__(self) -> None:
+        self.open = True
+
+    def write(self, text: str) -> None:
+        """Writes text through to the supervisor."""
+        data = text.encode("utf-8", "backslashreplace")
+        while data and self.open:
+            data = data[os.write(OUTPUT, data) :]

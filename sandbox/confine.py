@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Callable
 
 from taskgym.sandbox import landlock, linux
@@ -11,6 +10,7 @@ from taskgym.sandbox.layers import Layer
 from taskgym.sandbox.seccomp import Filter
 
 NOBODY = 65534
+HIGHEST = 4096  # above every descriptor that a supervisor has
 
 
 def confine(wanted: frozenset[Layer]) -> list[Layer]:
@@ -102,6 +102,6 @@ def _become_first_process() -> None:
     if pid == 0:
         linux.prctl(linux.PR_SET_PDEATHSIG, 9)
         return
-    os.closerange(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    os.closerange(0, HIGHEST)
     _, status = os.waitpid(pid, 0)
     os._exit(os.waitstatus_to_exitcode(status) != 0)

@@ -1,6 +1,7 @@
 """The part of the transformer that reads what a program defines: names, functions, classes."""
 
 from __future__ import annotations
+import __future__
 
 import ast
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 from taskgym.sandbox.modules import import_refused, name_refused
 from taskgym.sandbox.names import METHODS, attribute_refused, variable_refused
-from taskgym.sandbox.visitor import Visitor
+from taskgym.sandbox.visitor import Kind, Visitor
 
 Scope = Literal["module", "class", "function"]
 
@@ -88,8 +89,9 @@ class Definitions(Visitor):
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         """Takes no keywords, above all no metaclass; the guards note the class when it is made."""
         self.check_name(node, node.name)
-        if node.keywords:
-            self.refuse(node, "keywords of a class, such as metaclass, are not allowed")
+        for each in node.keywords:
+            kind: Kind = "construct" if each.arg not in (None, "metaclass") else "escape"
+            self.refuse(node, "keywords of a class, such as metaclass, are not allowed", kind)
         self._visit_all(node.bases)
         self._visit_all(node.decorator_list)
         self._visit_all(getattr(node, "type_params", []))
@@ -131,6 +133,9 @@ class Definitions(Visitor):
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
         """Names that the facade has; `__future__` is dropped, as its features are in force."""
         if node.module == "__future__":
+            for each in node.names:
+                known = each.name in __future__.all_feature_names
+                self.refuse(node, None if known else f"no future feature {each.name!r}", "syntax")
             return ast.copy_location(ast.Pass(), node)
         module = "." * node.level + (node.module or "")
         if refusal := import_refused(module):

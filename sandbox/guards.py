@@ -17,6 +17,7 @@ from collections.abc import Callable, Container
 from typing import Any
 
 from taskgym.sandbox.builtins import BUILTINS, printer
+from taskgym.sandbox.enums import EnumType, initialize
 from taskgym.sandbox.modules import importer
 from taskgym.sandbox.names import FORMATTERS, METHODS, NAMED_TUPLE, PROGRAM, attribute_refused
 
@@ -108,6 +109,8 @@ class _Guards:
         made = builtins.__build_class__(body, name, *bases)
         if issubclass(type(made), type):
             self.classes.add(made)
+        if type(made) is EnumType:
+            initialize(made)
         return made
 
     def read(self, owner: Any, name: str, default: Any = _MISSING) -> Any:

@@ -88,8 +88,8 @@ def attribute_refused(name: str) -> str | None:
 
 def kind_of(name: str) -> Literal["escape", "construct"]:
     """What using a refused name amounts to: dunders and their like lead into the interpreter."""
-    dunder = name.startswith("__") and name.endswith("__")
-    inspects = name in INSPECT_ATTRIBUTES or name.startswith("_abc_")
+    dunder = name.startswith("__") and name.endswith("__") and name not in METHODS
+    inspects = name in INSPECT_ATTRIBUTES or name.startswith(_INNER)
     return "escape" if dunder or inspects else "construct"
 
 

@@ -11,6 +11,7 @@ from typing import NoReturn
 from taskgym.sandbox import child as inside
 from taskgym.sandbox import host, linux
 from taskgym.sandbox.children import Bounds, Child
+from taskgym.sandbox.confine import HIGHEST
 from taskgym.sandbox.layers import Layer
 from taskgym.sandbox.seccomp import Filter
 
@@ -25,7 +26,6 @@ _NOTHING = (
 
 
 _STACK = 8 << 20  # bytes: what deep recursion in C meets at last, on every machine alike
-_HIGHEST = 4096  # above every descriptor that a supervisor has
 
 
 class Nursery:
@@ -82,7 +82,7 @@ class Nursery:
             for fd, place in places.items():
                 os.dup2(fd, place)
             os.dup2(2, 0)
-            os.closerange(RESERVED, _HIGHEST)
+            os.closerange(RESERVED, HIGHEST)
             self._confine()
             inside.main(self.drivers, guarded=Layer.POLICY in self.layers)
         finally:

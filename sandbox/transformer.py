@@ -74,7 +74,9 @@ class Transformer(Definitions):
         """Checks the name; keeps the hooks of reads that need one and of every write."""
         load = isinstance(node.ctx, ast.Load)
         if not (load and (node.attr == "__name__" or _is_super_method(node))):
-            self.refuse(node, attribute_refused(node.attr), kind_of(node.attr))
+            plain = node.attr == "__class__" and _is_name(node.value, "self")
+            kind = "construct" if plain else kind_of(node.attr)
+            self.refuse(node, attribute_refused(node.attr), kind)
         self.node_contents_visit(node)
         if load and _needs_hook(node):
             read = call_hook("_getattr_", node.value, ast.Constant(node.attr))

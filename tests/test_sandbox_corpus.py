@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from taskgym.sandbox import Sandbox
+from taskgym.sandbox import Job, Sandbox
 from taskgym.sandbox.corpus import BadCorpus, Corpus, load, own
 from taskgym.sandbox.judge import CHECKS
 from taskgym.sandbox.selftest import main, run_corpus
@@ -38,6 +38,45 @@ def test_the_self_test_passes_on_this_machine(capsys):
 @pytest.mark.slow
 def test_the_shared_corpus_is_withstood(capsys):
     assert main(["--corpus", str(SHARED)]) == 0, capsys.readouterr().out
+
+
+def test_programs_of_a_batch_leave_the_next_one_nothing():
+    corpus = own()
+    trouble = only(corpus, lambda each: each.category in ("tamper", "reward-hack"))
+    probe = corpus.probe.programs[0]
+    with Sandbox(workers=1, isolation="batch") as box:
+        for item in trouble.items:
+            if "timeout" in item.expect:
+                continue
+            jobs = [Job(each, args=(corpus.fresh_board(),)) for each in (*item.programs, probe)]
+            *before, after = box.map(jobs)
+            assert (after.value, after.stdout) == (corpus.probe.value, ""), item.id
+            assert len(before) == 1 or "PWNED" not in repr(before[-1]), item.id
+
+
+def test_a_finalizer_of_an_earlier_program_prints_nothing_for_the_next():
+    leaves = """
+class A: pass
+def g():
+    try:
+        yield 1
+    finally:
+        print("from the past")
+def strategy(board):
+    a = A()
+    a.me, a.kept = a, g()
+    next(a.kept)
+"""
+    collects = """
+def strategy(board):
+    for _ in range(100_000):
+        x = []
+        x.append(x)
+    print("mine")
+"""
+    with Sandbox(workers=1, isolation="batch") as box:
+        _, result = box.map([Job(leaves, args=([],)), Job(collects, args=([],))])
+    assert result.stdout == "mine\n"
 
 
 # --- the corpus itself --------------------------------------------------------------------------

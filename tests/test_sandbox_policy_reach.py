@@ -51,7 +51,8 @@ made = [
     [1]), itertools.count(), itertools.tee([1]), itertools.chain([1]), itertools.groupby([1]),
     itertools.product([1]), heapq.merge([1], [2]), operator.itemgetter(1),
     statistics.linear_regression([1, 2], [1, 2]), typing.TypeVar("T"), typing.NewType("A", int),
-    typing.List[int], json.dumps, sys.float_info,
+    typing.List[int], json.dumps, sys.float_info, dataclasses.field(), dataclasses.dataclass(C),
+    dataclasses.fields(c), abc.ABC,
 ]
 for wrong in (
     lambda: 1 / 0, lambda: [][1], lambda: {}["k"], lambda: c.nope, lambda: math.nope,
@@ -81,7 +82,7 @@ TYPES = (types.FrameType, types.CodeType, types.ModuleType, types.CellType)
 def neighbours(value):
     """What reading its attributes, with any name the compiler passes, and its items gives."""
     # dir() of a class leaves out what its metaclass adds, such as register() of abstract ones.
-    for name in {*dir(value), *dir(type(value))}:
+    for name in sorted({*dir(value), *dir(type(value))}):
         if attribute_refused(name) is None:
             try:
                 yield f".{name}", getattr(value, name)

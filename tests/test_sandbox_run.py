@@ -372,6 +372,25 @@ def test_programs_of_a_batch_do_not_see_each_other() -> None:
     assert [result.value for result in results] == [1, alone, 1, alone]
 
 
+def test_a_program_of_a_batch_cannot_speak_in_the_next_ones_name() -> None:
+    source = """
+def late(me):
+    try: yield
+    finally: print("late")
+
+def strategy(board):
+    me = []
+    me.append(late(me))
+    next(me[0])
+    return 1
+"""
+    next_one = strategy("x = [[] for _ in range(10**5)]", "return 2")  # collects garbage
+    with Sandbox(workers=1, isolation="batch") as box:
+        results = box.map([Job(each, args=(BOARD,)) for each in (source, next_one)] * 3)
+    assert [result.value for result in results if result.ok] == [1, 2] * 3
+    assert not [result.stdout for result in results if result.stdout]
+
+
 def test_the_shared_pool_is_one_per_set_of_drivers() -> None:
     assert shared_sandbox() is shared_sandbox()
     assert shared_sandbox([DRIVER]) is shared_sandbox((str(DRIVER),)) is not shared_sandbox()
