@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 from collections.abc import Callable
 
-from taskgym.sandbox import landlock, linux
+from taskgym.sandbox import host, landlock, linux
 from taskgym.sandbox.layers import Layer
 from taskgym.sandbox.seccomp import Filter
 
@@ -96,12 +98,19 @@ _STEPS: dict[Layer, Callable[[], None]] = {
 def _become_first_process() -> None:
     """Forks into the new pid namespace; this process stays behind as a mere stand-in.
 
-    Killing either kills every process of the namespace.
+    Killing either kills every process of the namespace; so does the parent when it goes, even if
+    a driver has lost itself.
     """
     pid = os.fork()
     if pid == 0:
-        linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+        linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
         return
-    os.closerange(0, HIGHEST)
+    os.closerange(1, HIGHEST)
+    if (process := host.open_process(pid)) >= 0:
+        poller = select.poll()
+        poller.register(0, 0)  # the socket to the parent: only to hear that it is gone
+        poller.register(process, select.POLLIN)
+        poller.poll()
+        os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     os._exit(os.waitstatus_to_exitcode(status) != 0)

@@ -1,11 +1,13 @@
 """On whole corpora: the kernel's layers hold without the policy, and the policy without them."""
 
+import random
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from taskgym.sandbox import Sandbox, Status
+from taskgym.sandbox import Job, Limits, Result, Sandbox, Status
 from taskgym.sandbox.corpus import Corpus, load, own
 from taskgym.sandbox.judge import CHECKS, about_time, complaints, processes, try_item
 from taskgym.sandbox.layers import Layer
@@ -74,3 +76,31 @@ def test_the_policy_alone_lets_nothing_out(corpus: Corpus, bait: Traps) -> None:
             if found := [each for each in found if not each.startswith("canary rss")]:
                 wrong[item.id] = found
     assert not wrong
+
+
+@pytest.mark.parametrize("isolation", ["process", "batch"])
+def test_a_program_has_the_same_result_after_any_other(corpus: Corpus, isolation: str) -> None:
+    limits = Limits(cpu_s=0.3, wall_s=20, memory_mb=128)
+    jobs = [
+        Job(source, args=(corpus.board,), limits=limits)
+        for item in corpus.items
+        if item.category != "resource" and "timeout" not in item.expect
+        for source in item.programs
+    ]
+    with Sandbox(workers=1) as box:
+        alone = {job.source: seen(result) for job, result in zip(jobs, box.map(jobs), strict=True)}
+    dice = random.Random(1)
+    pairs = [dice.sample(jobs, 2) for _ in range(150)]
+    with Sandbox(workers=1, isolation=isolation) as box:  # type: ignore[arg-type]
+        results = [(pair, box.map(pair)) for pair in pairs]
+    different = [
+        (first.source, second.source, result, alone[second.source])
+        for (first, second), (_, result) in results
+        if seen(result) != alone[second.source]
+    ]
+    assert not different
+
+
+def seen(result: Result) -> str:
+    """What a caller sees of a program, but for addresses, which differ in every process."""
+    return re.sub("0x[0-9a-f]+", "0x", f"{result.status} {result.value!r} {result.stdout}")

@@ -26,7 +26,7 @@ from taskgym.sandbox import (
 )
 
 ONE = "def strategy(n): return n + 1"
-SLOW = "def strategy(n):\n    for _ in range(3 * 10**6): pass\n    return n"
+SLOW = "def strategy(n):\n    for _ in range(10**7): pass\n    return n"
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
@@ -176,8 +176,9 @@ def test_a_driver_cannot_be_made_to_take_all_memory(tmp_path: Path) -> None:
 def test_a_layer_that_was_asked_for_and_is_missing_stops_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On a machine that has none of Linux's layers, which `sys.platform` feigns here."""
-    feign = "import runpy, sys; sys.platform = 'plan9'; runpy.run_path(sys.argv.pop(1), run_name="
+    """On a machine that has none of Linux's layers, as a supervisor is made to believe here."""
+    feign = "import os, runpy, sys; sys.platform = 'plan9'; del os.pidfd_open; "
+    feign += "runpy.run_path(sys.argv.pop(1), run_name="
     spawn = subprocess.Popen
 
     def elsewhere(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
@@ -252,14 +253,25 @@ def test_a_forgotten_sandbox_leaves_no_process() -> None:
     assert gone(pids)
 
 
+BUSY = {
+    "with a program": """limits=Limits(cpu_s=60, wall_s=60)""",
+    "with a driver": """driver=DRIVER""",
+}
+
+
 @needs_proc
-def test_nothing_outlives_a_trainer_that_is_killed() -> None:
+@pytest.mark.parametrize("busy", BUSY)
+def test_nothing_outlives_a_trainer_that_is_killed(busy: str, tmp_path: Path) -> None:
+    driver = tmp_path / "driver.py"
+    driver.write_text("def play(task, call):\n    while True: pass")
+    source = "while True: pass" if "program" in busy else ONE
     script = f"""
     from taskgym.sandbox import Sandbox, Limits
-    box = Sandbox(workers=1)
+    DRIVER = {str(driver)!r}
+    box = Sandbox(workers=1, drivers=[DRIVER])
     box.run({ONE!r}, args=[1])
     print(box._idle[0].process.pid, flush=True)
-    box.run("while True: pass", limits=Limits(cpu_s=60, wall_s=60))
+    box.run({source!r}, {BUSY[busy]})
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as trainer:

@@ -326,7 +326,7 @@ def test_the_deadline_holds_with_no_other_layer(
     box = only("rlimits", *({Layer.UID} & offered()))  # UID, lest a fork lives on
     result = attempt(box, *lines, limits=limits)
     assert result.status in (Status.TIMEOUT, Status.ERROR), result
-    assert result.wall_s < 1.5
+    assert result.wall_s < 10
 
 
 # --- fresh state ---------------------------------------------------------------------------------
