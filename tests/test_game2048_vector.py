@@ -97,6 +97,13 @@ def at(many, boards):
     many.spawns[:] = 10_000  # many enough for such tiles
     if isinstance(many, TableGames):
         many._pack(np.arange(len(boards)))
+    if isinstance(many, NativeGames):
+        large = many.cells.max(axis=(1, 2)) >= 15
+        packed = TableGames(words(range(len(boards))))
+        packed.cells = many.cells
+        packed._pack(np.arange(len(boards)))
+        many._words[:, 0] = np.where(large, 2**64 - 1, packed._board)
+        many._words[:, 1] = np.where(large, 2**64 - 1, packed._transposed)
     ones = []
     for seed, board in enumerate(boards):
         game = Game(seed, len(board))
@@ -205,17 +212,20 @@ def test_the_compiled_engine_refuses_buffers_that_do_not_fit():
     if native.compiled is None:
         pytest.skip("the compiled engine was not built")
     engine = importlib.import_module("taskgym.envs.game2048._native")
-    fits = [np.zeros(n, np.uint8) for n in (32, 32, 32, 16, 8)]
+    fits = [np.zeros(n, np.uint8) for n in (16, 32, 32, 32, 32, 16, 8)]
     engine.start(4, *fits)
-    for short in range(5):
+    for short in range(7):
         buffers = [b[: b.size - (i == short)] for i, b in enumerate(fits)]
         with pytest.raises(ValueError, match="bytes, wanted"):
             engine.start(4, *buffers)
     with pytest.raises(ValueError, match="size is from 2 to 15"):
         engine.start(16, *fits)
-    step = [np.zeros(n, np.uint8) for n in (2, 32, 32, 16, 8, 16)]
+    for position in (-1, 2):
+        with pytest.raises(IndexError, match="outside the 2 games"):
+            engine.start(4, np.array([0, position]), *fits[1:])
+    step = [np.zeros(n, np.uint8) for n in (2, 32, 32, 32, 16, 8, 16)]
     engine.step(4, *step)
-    for short in range(1, 6):
+    for short in range(1, 7):
         buffers = [b[: b.size - (i == short)] for i, b in enumerate(step)]
         with pytest.raises(ValueError, match="bytes, wanted"):
             engine.step(4, *buffers)

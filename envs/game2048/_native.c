@@ -1,10 +1,11 @@
 /* The game of 2048 compiled: many boards at once, and whole games of the ladder's players.
  *
  * engine.py specifies the rules and the chance, players.py the players; this file plays the same
- * games bit for bit, and vector.py and ladder.py call it where it was built. A board is size * size
- * bytes, exponents in row-major order, 0 where empty. On 4x4 a slide looks its rows up in a table
- * over four 4-bit exponents; a board with a tile of 2**15 or more, where a merge could leave 4 bits,
- * and a board of another size are slid cell by cell.
+ * games bit for bit, and vector.py and make_ladder.py call it where it was built. A board is
+ * size * size bytes, exponents in row-major order, 0 where empty. A 4x4 board is two words of 4-bit
+ * exponents beside it, of its rows and of its columns, and a slide looks lines up in a table; a board
+ * with a tile of 2**15 or more, where a merge could leave 4 bits, and a board of another size are
+ * slid cell by cell.
  */
 #define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
@@ -285,11 +286,24 @@ static unsigned nth_cell(uint64_t marks, uint64_t n)
     return 16 - (unsigned)(((even >> 7) + (odd >> 7)) * BYTES >> 56);
 }
 
-static int64_t move_words(uint8_t *cells, int key, Keys k, uint64_t *spawns, uint8_t *legal)
+typedef struct { uint64_t rows, columns; } Words; /* LARGE, LARGE where tiles do not fit */
+
+#define LARGE UINT64_MAX
+
+static Words words_of(const uint8_t *cells)
+{
+    Words w = {LARGE, LARGE};
+    if (WORDS && !large(load(cells)))
+        w.rows = pack(load(cells)), w.columns = transpose(w.rows);
+    return w;
+}
+
+static int64_t move_words(uint8_t *cells, Words *words, int key, Keys k, uint64_t *spawns, uint8_t *legal)
 {
     int64_t gain;
-    uint64_t x = pack(load(cells)), turned = transpose(x), column = (uint64_t)(key & 1) - 1;
-    x ^= (x ^ turned) & column; /* the directions are chance to the processor: no branches on them */
+    /* The directions are chance to the processor: no branches on them. */
+    uint64_t column = (uint64_t)(key & 1) - 1;
+    uint64_t x = words->rows ^ ((words->rows ^ words->columns) & column);
     uint64_t y = slide_rows(x, key >> 1, &gain);
     if (x == y)
         return -1;
@@ -297,20 +311,22 @@ static int64_t move_words(uint8_t *cells, int key, Keys k, uint64_t *spawns, uin
     marks = ~(marks | marks >> 1) & ONES;
     uint32_t number = below(k, (*spawns)++, 10 * (uint32_t)(marks * ONES >> 60));
     y |= (uint64_t)(number % 10 ? 1 : 2) << 4 * nth_cell(marks, number / 10);
-    turned = transpose(y);
-    uint64_t swap = (y ^ turned) & column;
+    uint64_t turned = transpose(y), swap = (y ^ turned) & column;
     y ^= swap, turned ^= swap;
     Board b = unpack(y);
     memcpy(cells, &b, 16);
     legal_words(y, turned, legal);
+    words->rows = y, words->columns = turned;
+    if (gain >= 1 << 15) /* perhaps a tile of that size */
+        *words = words_of(cells);
     return gain;
 }
 
-static int64_t move_board(uint8_t *cells, int size, int key, Keys k, uint64_t *spawns, uint8_t *legal)
+static int64_t move_board(uint8_t *cells, Words *words, int key, Keys k, uint64_t *spawns, uint8_t *legal)
 {
-    if (WORDS && size == 4 && !large(load(cells)))
-        return move_words(cells, key, k, spawns, legal);
-    return move_cells(cells, size, key, k, spawns, legal);
+    if (words->rows != LARGE)
+        return move_words(cells, words, key, k, spawns, legal);
+    return move_cells(cells, 4, key, k, spawns, legal);
 }
 
 /* ---- the players ------------------------------------------------------------------------------ */
@@ -440,6 +456,7 @@ static int play_game(int player, uint64_t low, uint64_t high, Played *game)
     spawn(game->cells, 4, 0, k, 0);
     spawn(game->cells, 4, 0, k, 1);
     find_legal(game->cells, 4, legal);
+    Words words = words_of(game->cells);
     while (legal[0] | legal[1] | legal[2] | legal[3]) {
         if (game->moves == room) {
             char *more = realloc(game->keys, room = room ? 2 * room : 1024);
@@ -448,7 +465,7 @@ static int play_game(int player, uint64_t low, uint64_t high, Played *game)
             game->keys = more;
         }
         int key = choose(player, load(game->cells), legal, own, game->moves);
-        game->score += move_board(game->cells, 4, key, k, &spawns, legal);
+        game->score += move_board(game->cells, &words, key, k, &spawns, legal);
         game->keys[game->moves++] = "WASD"[key];
     }
     return 0;
@@ -473,55 +490,70 @@ static int size_is_good(int size)
 }
 
 PyDoc_STRVAR(start_doc,
-"start(size, seeds, cells, keys, spawns, legal)\n--\n\n"
-"Starts a game on every board: two words of seed, two of keys, one count of spawns, four bytes\n"
-"of legal moves for each.");
+"start(size, which, seeds, cells, words, keys, spawns, legal)\n--\n\n"
+"Starts new games at the 64-bit positions `which`, from two words of seed each. A game has two words\n"
+"of board (4x4 only), two of keys, one count of spawns and four bytes of legal moves.");
+
+static void start_one(Py_ssize_t i, int size, const uint64_t *seed, uint8_t *cells, Words *words, Keys *keys,
+                     uint64_t *spawns, uint8_t *legal)
+{
+    uint8_t *board = cells + i * size * size;
+    keys[i] = keys_of(seed[0], seed[1]);
+    memset(board, 0, (size_t)(size * size));
+    spawn(board, size, 0, keys[i], 0);
+    spawn(board, size, 0, keys[i], 1);
+    spawns[i] = 2;
+    if (size == 4)
+        words[i] = words_of(board);
+    find_legal(board, size, legal + 4 * i);
+}
 
 static PyObject *start(PyObject *self, PyObject *args)
 {
-    Py_buffer seeds, cells, keys, spawns, legal;
+    Py_buffer which, seeds, cells, words, keys, spawns, legal;
     int size, good = 0;
     (void)self;
-    if (!PyArg_ParseTuple(args, "iy*w*w*w*w*", &size, &seeds, &cells, &keys, &spawns, &legal))
+    if (!PyArg_ParseTuple(args, "iy*y*w*w*w*w*w*", &size, &which, &seeds, &cells, &words, &keys, &spawns,
+                          &legal))
         return NULL;
-    Py_ssize_t n = spawns.len / 8, count = (Py_ssize_t)size * size;
-    if (size_is_good(size) && has(&seeds, "seeds", 16 * n) && has(&cells, "cells", count * n)
+    Py_ssize_t n = spawns.len / 8, started = which.len / 8, count = (Py_ssize_t)size * size;
+    if (size_is_good(size) && has(&which, "which", 8 * started) && has(&seeds, "seeds", 16 * started)
+        && has(&cells, "cells", count * n) && has(&words, "words", size == 4 ? 16 * n : 0)
         && has(&keys, "keys", 16 * n) && has(&spawns, "spawns", 8 * n) && has(&legal, "legal", 4 * n)) {
-        const uint64_t *seed = seeds.buf;
-        for (Py_ssize_t i = 0; i < n; i++) {
-            uint8_t *board = (uint8_t *)cells.buf + i * count;
-            Keys k = keys_of(seed[2 * i], seed[2 * i + 1]);
-            ((Keys *)keys.buf)[i] = k;
-            memset(board, 0, (size_t)count);
-            spawn(board, size, 0, k, 0);
-            spawn(board, size, 0, k, 1);
-            ((uint64_t *)spawns.buf)[i] = 2;
-            find_legal(board, size, (uint8_t *)legal.buf + 4 * i);
-        }
+        const int64_t *at = which.buf;
         good = 1;
+        for (Py_ssize_t i = 0; i < started && good; i++)
+            good = 0 <= at[i] && at[i] < n;
+        if (!good)
+            PyErr_Format(PyExc_IndexError, "a position is outside the %zd games", n);
+        for (Py_ssize_t i = 0; i < started && good; i++)
+            start_one((Py_ssize_t)at[i], size, (const uint64_t *)seeds.buf + 2 * i, cells.buf, words.buf,
+                      keys.buf, spawns.buf, legal.buf);
     }
-    PyBuffer_Release(&seeds), PyBuffer_Release(&cells), PyBuffer_Release(&keys);
-    PyBuffer_Release(&spawns), PyBuffer_Release(&legal);
+    PyBuffer_Release(&which), PyBuffer_Release(&seeds), PyBuffer_Release(&cells);
+    PyBuffer_Release(&words), PyBuffer_Release(&keys), PyBuffer_Release(&spawns);
+    PyBuffer_Release(&legal);
     if (!good)
         return NULL;
     Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(step_doc,
-"step(size, actions, cells, keys, spawns, legal, gains)\n--\n\n"
+"step(size, actions, cells, words, keys, spawns, legal, gains)\n--\n\n"
 "Moves every board by its action (a byte: 0 W, 1 A, 2 S, 3 D) and spawns where it changed; writes\n"
 "the 64-bit merge score to gains, or -1 where nothing changed.");
 
 static PyObject *step(PyObject *self, PyObject *args)
 {
-    Py_buffer actions, cells, keys, spawns, legal, gains;
+    Py_buffer actions, cells, words, keys, spawns, legal, gains;
     int size, good = 0;
     (void)self;
-    if (!PyArg_ParseTuple(args, "iy*w*y*w*w*w*", &size, &actions, &cells, &keys, &spawns, &legal, &gains))
+    if (!PyArg_ParseTuple(args, "iy*w*w*y*w*w*w*", &size, &actions, &cells, &words, &keys, &spawns, &legal,
+                          &gains))
         return NULL;
     Py_ssize_t n = actions.len, count = (Py_ssize_t)size * size;
-    if (size_is_good(size) && has(&cells, "cells", count * n) && has(&keys, "keys", 16 * n)
-        && has(&spawns, "spawns", 8 * n) && has(&legal, "legal", 4 * n) && has(&gains, "gains", 8 * n)) {
+    if (size_is_good(size) && has(&cells, "cells", count * n)
+        && has(&words, "words", size == 4 ? 16 * n : 0) && has(&keys, "keys", 16 * n) && has(&spawns, "spawns", 8 * n) && has(&legal, "legal", 4 * n) && has(&gains, "gains", 8 * n)) {
         const uint8_t *action = actions.buf;
         const Keys *k = keys.buf;
         Py_BEGIN_ALLOW_THREADS
@@ -529,13 +561,17 @@ static PyObject *step(PyObject *self, PyObject *args)
             uint8_t *board = (uint8_t *)cells.buf + i * count;
             uint64_t *spawned = (uint64_t *)spawns.buf + i;
             uint8_t *mask = (uint8_t *)legal.buf + 4 * i;
-            ((int64_t *)gains.buf)[i] = move_board(board, size, action[i] & 3, k[i], spawned, mask);
+            int key = action[i] & 3;
+            ((int64_t *)gains.buf)[i] = size == 4
+                ? move_board(board, (Words *)words.buf + i, key, k[i], spawned, mask)
+                : move_cells(board, size, key, k[i], spawned, mask);
         }
         Py_END_ALLOW_THREADS
         good = 1;
     }
-    PyBuffer_Release(&actions), PyBuffer_Release(&cells), PyBuffer_Release(&keys);
-    PyBuffer_Release(&spawns), PyBuffer_Release(&legal), PyBuffer_Release(&gains);
+    PyBuffer_Release(&actions), PyBuffer_Release(&cells), PyBuffer_Release(&words);
+    PyBuffer_Release(&keys), PyBuffer_Release(&spawns), PyBuffer_Release(&legal);
+    PyBuffer_Release(&gains);
     if (!good)
         return NULL;
     Py_RETURN_NONE;

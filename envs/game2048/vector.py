@@ -100,25 +100,25 @@ class NativeGames(Games):
     """The same, moved by the compiled engine."""
 
     def __init__(self, seeds: Words, size: int, engine: ModuleType):
-        self._engine = engine
+        self._engine, self._size = engine, size
+        self._words = np.zeros((len(seeds), 2 if size == 4 else 0), np.uint64)
         super().__init__(seeds, size)
+
+    @property
+    def _state(self) -> tuple[NDArray[Any], ...]:
+        return self.cells, self._words, self._keys, self.spawns, self.legal
 
     def restart(self, which: NDArray[np.int64], seeds: Words) -> None:
         """Starts new games at the positions `which`, from one seed each."""
-        n, size = len(which), self.cells.shape[1]
-        cells, legal = np.empty((n, size, size), np.uint8), np.empty((n, 4), np.uint8)
-        keys, spawns = np.empty((n, 2), np.uint64), np.empty(n, np.uint64)
-        self._engine.start(size, np.ascontiguousarray(seeds), cells, keys, spawns, legal)
-        self.cells[which], self.legal[which] = cells, legal
-        self._keys[which], self.spawns[which] = keys, spawns
+        at, halves = np.ascontiguousarray(which, np.int64), np.ascontiguousarray(seeds, np.uint64)
+        self._engine.start(self._size, at, halves, *self._state)
         self.scores[which] = 0
 
     def move(self, actions: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Plays one move in every game."""
         gains = np.empty(len(self.cells), np.int64)
         keys = np.ascontiguousarray(actions, np.uint8)
-        size = self.cells.shape[1]
-        self._engine.step(size, keys, self.cells, self._keys, self.spawns, self.legal, gains)
+        self._engine.step(self._size, keys, *self._state, gains)
         changed = gains >= 0
         gains *= changed
         self.scores += gains
