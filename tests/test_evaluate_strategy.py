@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -263,11 +264,12 @@ def test_help_needs_nothing_heavy():
 
 @pytest.mark.parametrize("slow", ["file", "ladder"])
 def test_ctrl_c_keeps_what_was_played(here, slow):
-    # The first game of `slow.py` is quick; the games after it never end.
+    # The first game of `slow.py` takes long enough for the bar to move; the next ones never end.
     first = Game(game_seeds(0, 1)[0]).board
     write(
         "slow.py",
-        f"first = None\ndef strategy(board):\n    global first\n    first = first or board\n"
+        f"sum(range(10**7))\nfirst = None\ndef strategy(board):\n    global first\n"
+        f"    first = first or board\n"
         f"    while first != {first}:\n        pass\n    return 'W'\n",
     )
     words = ["slow.py", "random"] if slow == "file" else ["expectimax-2", "--size", "5"]
@@ -280,6 +282,7 @@ def test_ctrl_c_keeps_what_was_played(here, slow):
     )
     shown, wanted = b"", b" 1/400" if slow == "file" else b" 0/400"
     while wanted not in shown:
+        assert select.select([process.stderr], [], [], 60)[0], shown
         shown += (new := os.read(process.stderr.fileno(), 4096))
         assert new, shown
     os.killpg(process.pid, signal.SIGINT)

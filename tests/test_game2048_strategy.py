@@ -235,6 +235,13 @@ def test_sixteen_answers_that_change_nothing_end_a_game():
     assert [game["stop"] for game in info["games"]] == ["stuck", "stuck"]
 
 
+def test_a_program_that_prints_its_board_at_every_move_plays_on():
+    code = programs.source("first_legal").replace(
+        "    for move", "    print(board)\n    for move", 1
+    )
+    assert scores(code) == scores(programs.source("first_legal"))
+
+
 def test_the_board_is_4x4_by_default_and_random_play_does_not_win_there():
     # Weakness 3: on 6x6 random play won 97 % of the games.
     code = "import random\n" + answer("random.choice('WASD')")

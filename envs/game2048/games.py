@@ -19,12 +19,28 @@ from taskgym.envs.game2048.engine import Game
 from taskgym.envs.game2048.native import compiled
 from taskgym.envs.game2048.players import LADDER, player
 from taskgym.envs.game2048.seeds import draw_seed
-from taskgym.envs.game2048.trial import DRIVER, ENTRY, WALL, Trial, Verdict, judge, program_seed
+from taskgym.envs.game2048.trial import (
+    CALLS,
+    DRIVER,
+    ENTRY,
+    STDOUT,
+    WALL,
+    Trial,
+    Verdict,
+    judge,
+    program_seed,
+)
 from taskgym.sandbox import Job, Limits, Sandbox, SandboxUnavailable
 
 SECONDS = 60.0  # CPU that a file has for one game
 LIMITS = Limits(
-    cpu_s=SECONDS, wall_s=WALL * SECONDS, memory_mb=1024, result_bytes=1 << 22, calls=1 << 22
+    cpu_s=SECONDS,
+    wall_s=WALL * SECONDS,
+    memory_mb=1024,
+    result_bytes=CALLS,  # a key a move
+    stdout_bytes=STDOUT,
+    source_bytes=1 << 20,
+    calls=CALLS,
 )
 _LOW = (1 << 64) - 1  # a seed's lower half
 _TARGET = 2048  # games go on after it

@@ -16,6 +16,8 @@ from taskgym.sandbox import Job, Limits, Result, SandboxUnavailable, Status, sha
 
 ENTRY = "strategy"
 DRIVER = Path(__file__).with_name("driver.py")
+CALLS = 1 << 22  # moves of all games: time ends them before
+STDOUT = 1 << 20  # bytes: a line a move, printed to look for a mistake, is no crime
 WALL = 10  # seconds on the clock for each second of CPU: a busy machine costs no score
 
 
@@ -46,7 +48,12 @@ _ENDS = {
 }
 # Errors that the sandbox finds rather than the program raises, by their names.
 _NAMED = {"EntryNotFound": Verdict.UNPARSED, "BadValue": Verdict.INVALID}
-_REFUSALS = {"syntax": Verdict.SYNTAX, "construct": Verdict.REFUSED}
+_REFUSALS = {
+    "syntax": Verdict.SYNTAX,
+    "import": Verdict.FORBIDDEN,
+    "escape": Verdict.FORBIDDEN,
+    "construct": Verdict.REFUSED,
+}
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,12 @@ def _job(source: str, rules: Rules) -> Job:
         source,
         entry=ENTRY,
         seed=program_seed(rules.seeds[0]),
-        limits=Limits(cpu_s=rules.seconds, wall_s=WALL * rules.seconds),
+        limits=Limits(
+            cpu_s=rules.seconds,
+            wall_s=WALL * rules.seconds,
+            stdout_bytes=STDOUT,
+            calls=CALLS,
+        ),
         driver=DRIVER,
         task={
             "seeds": list(rules.seeds),
@@ -137,7 +149,7 @@ def judge(result: Result) -> Trial:
         raise MachineryError(f"the sandbox failed: {reason or 'no reason given'}")
     message, line = result.error_message or "", result.error_line
     if result.status is Status.REJECTED:
-        verdict = _REFUSALS.get(result.error_type or "", Verdict.FORBIDDEN)
+        verdict = _REFUSALS.get(result.error_type or "", Verdict.REFUSED)
         return Trial(verdict, message.removeprefix(f"line {line}: "), line)
     if result.error_type in _NAMED:
         return Trial(_NAMED[result.error_type], message, None, games)
