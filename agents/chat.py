@@ -48,6 +48,14 @@ class Renderer:
         """The ids of a whole completion that ends in EOS, for supervised examples."""
         return (*self._encode(text), self.tokenizer.eos_token_id)
 
+    def cue(self) -> str:
+        """What the template writes where the policy shall begin to speak."""
+        asked: Messages = [{"role": "user", "content": "?"}]
+        plain = self.tokenizer.apply_chat_template(
+            asked, chat_template=self.template, tokenize=False, add_generation_prompt=False
+        )
+        return self._render(asked).removeprefix(plain)
+
     def _render(self, messages: Messages) -> str:
         text: str = self.tokenizer.apply_chat_template(
             messages, chat_template=self.template, tokenize=False, add_generation_prompt=True
@@ -56,3 +64,14 @@ class Renderer:
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+def stop_ids(tokenizer: Any, generation_config: Any) -> frozenset[int]:
+    """Every token that ends a turn: the tokenizer's EOS and those of the generation config.
+
+    Instruct models often end a turn with another token than the tokenizer's EOS and name it only
+    in their generation config.
+    """
+    configured = getattr(generation_config, "eos_token_id", None)
+    more = configured if isinstance(configured, list) else [configured]
+    return frozenset(i for i in [tokenizer.eos_token_id, *more] if i is not None)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from taskgym.agents.adapter import Adapter
 
 if TYPE_CHECKING:
     from taskgym.agents.episode import Episode
@@ -91,14 +93,48 @@ class Policy(Protocol):
 
     lockstep: bool
 
+    @property
+    def version(self) -> int:
+        """The version of the adapter that writes now."""
+
     def submit(self, request: Request) -> None:
         """Takes a request; returns at once."""
 
     def poll(self) -> list[Completion]:
         """Completions finished since the last call; works or waits a little if there are none."""
 
-    def load_adapter(self, path: Path | None, version: int) -> None:
-        """Uses this adapter from now on. None: a policy that shares the learner's own weights."""
+    def cancel(self) -> None:
+        """Drops every request that is not answered yet."""
+
+    def load_adapter(self, adapter: Adapter | None, version: int) -> None:
+        """Writes with this adapter from now on.
+
+        Args:
+            adapter: None for a policy that shares the learner's own weights.
+            version: What its completions carry; grows from one adapter to the next.
+        """
+
+    def close(self) -> None:
+        """Gives back what the policy holds: engines, connections, processes."""
+
+
+@runtime_checkable
+class ApartPolicy(Policy, Protocol):
+    """A policy with weights of its own, which adapters have to be brought to."""
+
+    def score(self, ids: Sequence[int]) -> list[float]:
+        """The log-probability of each token after the first, by the adapter that writes now.
+
+        At temperature 1 and without truncation, whatever completions are drawn with.
+        """
+
+
+@runtime_checkable
+class RestingPolicy(Policy, Protocol):
+    """A policy that holds memory which only writing needs."""
+
+    def rest(self) -> None:
+        """Gives that memory up until something is asked of it again."""
 
 
 class LockstepPolicy(ABC):
@@ -110,6 +146,11 @@ class LockstepPolicy(ABC):
         self._requests: list[Request] = []
         self._version = 0
 
+    @property
+    def version(self) -> int:
+        """The version of the adapter that writes now."""
+        return self._version
+
     def submit(self, request: Request) -> None:
         """Takes a request."""
         self._requests.append(request)
@@ -119,9 +160,17 @@ class LockstepPolicy(ABC):
         requests, self._requests = self._requests, []
         return self._answer(requests) if requests else []
 
-    def load_adapter(self, path: Path | None, version: int) -> None:
-        """Keeps the version that completions carry; a policy with weights of its own loads them."""
+    def cancel(self) -> None:
+        """Drops every request that is not answered yet."""
+        self._requests.clear()
+
+    def load_adapter(self, adapter: Adapter | None, version: int) -> None:
+        """Keeps the version that completions carry; the weights are the learner's own."""
         self._version = version
+
+    def close(self) -> None:
+        """Drops what is left to do; nothing else is held."""
+        self.cancel()
 
     @abstractmethod
     def _answer(self, requests: list[Request]) -> list[Completion]: ...

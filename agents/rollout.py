@@ -25,6 +25,7 @@ class Rollout:
     Attributes:
         seconds: Wall time so far by phase: `generate` in the policy, `score` waiting for envs
             with nothing to generate.
+        stale: Completions refused so far because an older adapter had written them.
     """
 
     def __init__(
@@ -33,8 +34,21 @@ class Rollout:
         make_env: Callable[[], TextEnv],
         sampling: Sampling,
         renderer: Renderer | None = None,
+        max_staleness: int = 0,
     ):
+        """Nothing is started yet.
+
+        Args:
+            policy: Writes the completions.
+            make_env: Makes one more env; called when all are in use.
+            sampling: How completions are drawn.
+            renderer: Turns messages into tokens; None for policies that read the episode instead.
+            max_staleness: How many versions a completion's adapter may lie behind the policy's;
+                one that lies further behind is refused, counted and asked for again.
+        """
         self.policy = policy
+        self.stale = 0
+        self._max_staleness = max_staleness
         self.seconds = {"generate": 0.0, "score": 0.0}
         self._make_env = make_env
         self._sampling = sampling
@@ -43,7 +57,7 @@ class Rollout:
         self._envs: list[TextEnv] = []  # all that were made
         self._idle: list[TextEnv] = []  # those without an episode
         self._steps: dict[Future[Request | None], Episode] = {}
-        self._waiting: dict[int, Episode] = {}
+        self._waiting: dict[int, tuple[Request, Episode]] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="taskgym-env")
 
     def start(self, starts: Iterable[Start]) -> None:
@@ -64,7 +78,8 @@ class Rollout:
                 self._generate()
 
     def close(self) -> None:
-        """Closes the envs and the threads."""
+        """Closes the envs and the threads; what is still asked of the policy is dropped."""
+        self.policy.cancel()
         self._threads.shutdown(cancel_futures=True)
         for env in self._envs:
             env.close()
@@ -81,7 +96,7 @@ class Rollout:
             episode = self._steps.pop(step)
             request = step.result()
             if request is not None:
-                self._waiting[request.request_id] = episode
+                self._waiting[request.request_id] = request, episode
                 self.policy.submit(request)
             else:
                 self._idle.append(episode.env)
@@ -95,7 +110,12 @@ class Rollout:
             self._step(completion)
 
     def _step(self, completion: Completion) -> None:
-        episode = self._waiting.pop(completion.request_id)
+        request, episode = self._waiting[completion.request_id]
+        if self.policy.version - completion.adapter_version > self._max_staleness:
+            self.stale += 1
+            self.policy.submit(request)
+            return
+        del self._waiting[completion.request_id]
         self._steps[self._threads.submit(episode.advance, completion)] = episode
 
     def _wait(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from taskgym.agents.chat import stop_ids
 from taskgym.agents.generate import Sample, generate
 from taskgym.agents.merged import merged_adapter
 from taskgym.agents.policy import Completion, LockstepPolicy, Request
@@ -22,13 +23,7 @@ class TransformersPolicy(LockstepPolicy):
         self._model = model
         self._tokenizer = tokenizer
         self._max_rows = max_rows
-        self._stop_ids = stop_ids(model, tokenizer)
-
-    def load_adapter(self, path: Path | None, version: int) -> None:
-        """Loads the adapter's weights from a folder; None: the shared model has them already."""
-        if path is not None:
-            load_adapter_weights(self._model, path)
-        super().load_adapter(path, version)
+        self._stop_ids = stop_ids(tokenizer, model.generation_config)
 
     def _answer(self, requests: list[Request]) -> list[Completion]:
         with merged_adapter(self._model):
@@ -49,17 +44,6 @@ class TransformersPolicy(LockstepPolicy):
         return Completion(
             request.request_id, text, sample.ids, sample.logprobs, sample.finish, self._version
         )
-
-
-def stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Every token that ends a turn: the tokenizer's EOS and those of the generation config.
-
-    Instruct models often end a turn with another token than the tokenizer's EOS and name it only
-    in their generation config.
-    """
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    more = configured if isinstance(configured, list) else [configured]
-    return frozenset(i for i in [tokenizer.eos_token_id, *more] if i is not None)
 
 
 def load_adapter_weights(model: Any, path: Path) -> None:

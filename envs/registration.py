@@ -6,6 +6,8 @@ import gymnasium as gym
 
 ENVS = {
     "Arithmetic-v0": "taskgym.envs.arithmetic:Arithmetic",
+    "Code-HumanEval-v0": "taskgym.envs.code_humaneval:CodeHumanEval",
+    "Code-MBPP-v0": "taskgym.envs.code_mbpp:CodeMbpp",
     "Countdown-v0": "taskgym.envs.countdown:Countdown",
     "Game2048-Numeric-v0": "taskgym.envs.game2048.numeric_env:Game2048Numeric",
     "Game2048-Strategy-v0": "taskgym.envs.game2048.strategy_env:Game2048Strategy",

@@ -96,7 +96,7 @@ def is_number(text: str) -> bool:
 def _task(
     row: Row, columns: Mapping[str, str], numeric: bool, dropped: Counter[str]
 ) -> Task | None:
-    question, answer = _column(row, "question", columns), _column(row, "answer", columns)
+    question, answer = (find_column(row, key, columns) for key in ("question", "answer"))
     if question is None or not _content(question).strip():
         dropped["no question"] += 1
         return None
@@ -128,8 +128,24 @@ def _content(question: Any) -> str:
     raise DataError(f"a question is text or chat messages, got {str(question)[:80]!r}")
 
 
-def _column(row: Row, key: str, columns: Mapping[str, str]) -> Any:
-    names = (columns[key],) if key in columns else COLUMNS[key]
+def find_column(
+    row: Row,
+    key: str,
+    columns: Mapping[str, str],
+    known: Mapping[str, tuple[str, ...]] = COLUMNS,
+) -> Any:
+    """A row's value for a canonical key.
+
+    Args:
+        row: The row.
+        key: The canonical key.
+        columns: Canonical key -> column, as the user named them; dots reach into mappings.
+        known: Canonical key -> the columns that may carry it otherwise, first match wins.
+
+    Raises:
+        DataError: The row has no such column.
+    """
+    names = (columns[key],) if key in columns else known[key]
     for name in names:
         found, value = _reach(row, name)
         if found:

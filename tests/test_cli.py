@@ -120,7 +120,7 @@ def test_a_micro_batch_that_does_not_divide_the_step_is_refused() -> None:
         (["--env-kwargs", "{low: 50}"], "low=50"),
         (["--env-kwargs", "{weights: {corect: 1}}"], "Did you mean 'correct'"),
         (["--trackers", "wandb"], "the package wandb is missing"),
-        (["--recipe", "llama3.1-8b-gsm8k"], "the package bitsandbytes is missing"),
+        (["--recipe", "llama3.1-8b-gsm8k"], "load_in_4bit needs CUDA: "),
     ],
 )
 def test_each_mistake_is_one_clear_sentence(argv: list[str], said: str, tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_a_full_board_with_a_pair_is_not_over_and_without_one_is():
     [
         ((-1,), "seed is from 0"),
         ((2**128,), "seed is from 0"),
-        ((1, 1), "size is at least 2"),
+        ((1, 1), "size is from 2"),
         ((1, 4, 100), "power of two"),
         ((1, 4, 2), "power of two from 4"),
     ],

@@ -173,7 +173,7 @@ def test_the_generator_of_the_env_draws_the_seed_of_the_game_and_nothing_else():
 @pytest.mark.parametrize(
     ("kwargs", "error"),
     [
-        ({"size": 1}, "size is at least 2"),
+        ({"size": 1}, "size is from 2"),
         ({"target": 100}, "power of two"),
         ({"size": 2, "target": 64}, "at most 32"),
         ({"invalid": "ignore"}, "'penalty' or 'end'"),

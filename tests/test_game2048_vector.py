@@ -92,18 +92,18 @@ def test_some_games_start_again_and_the_others_go_on(engine):
 def at(many, boards):
     """Puts boards of exponents into a vector of games, and into single ones."""
     many.cells = np.array(boards, np.uint8)
-    many.legal = by_cell.legal(many.cells)
     many.scores = by_cell.worth(many.cells)
     many.spawns[:] = 10_000  # many enough for such tiles
     if isinstance(many, TableGames):
-        many._pack(np.arange(len(boards)))
+        many._look(np.arange(len(boards)))
     if isinstance(many, NativeGames):
         large = many.cells.max(axis=(1, 2)) >= 15
         packed = TableGames(words(range(len(boards))))
         packed.cells = many.cells
-        packed._pack(np.arange(len(boards)))
+        packed._look(np.arange(len(boards)))
         many._words[:, 0] = np.where(large, 2**64 - 1, packed._board)
         many._words[:, 1] = np.where(large, 2**64 - 1, packed._transposed)
+    many.legal = by_cell.legal(many.cells)
     ones = []
     for seed, board in enumerate(boards):
         game = Game(seed, len(board))

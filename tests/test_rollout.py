@@ -1,5 +1,6 @@
 """Episodes, groups and the loop between env and policy, played by scripts."""
 
+import dataclasses
 import itertools
 import threading
 import time
@@ -348,6 +349,44 @@ def test_a_policy_that_answers_out_of_order_gives_the_same_trajectories() -> Non
         outcomes.append([(t.messages, t.reward) for t in done])
         rollout.close()
     assert outcomes[0] == outcomes[1]
+
+
+class Late(Streaming):
+    """Answers at first what an older adapter wrote."""
+
+    behind = 1
+
+    def _complete(self, request: Request) -> Completion:
+        done = super()._complete(request)
+        late, self.behind = self.behind, 0
+        return dataclasses.replace(done, adapter_version=self.version - late)
+
+
+@pytest.mark.parametrize(("allowed", "refused"), [(0, 1), (1, 0)])
+def test_what_too_old_an_adapter_wrote_is_refused_counted_and_asked_again(
+    allowed: int, refused: int
+) -> None:
+    policy = Late(SCRIPTS["gold"])
+    policy.load_adapter(None, 5)
+    rollout = Rollout(
+        policy, lambda: gym.make("Test-Countdown-v0"), Sampling(), max_staleness=allowed
+    )
+    rollout.start(starts(3))
+    done = list(rollout.finished())
+    rollout.close()
+    assert rollout.stale == refused
+    assert all(t.reward == 3.0 and len(t.versions) == 3 for t in done)
+    assert min(v for t in done for v in t.versions) == 5 - allowed
+
+
+def test_a_closed_rollout_leaves_nothing_asked_of_the_policy() -> None:
+    policy = Streaming(SCRIPTS["gold"])
+    rollout = Rollout(policy, lambda: gym.make("Test-Countdown-v0"), Sampling())
+    rollout.start(starts(3))
+    for _ in rollout.finished():
+        break
+    rollout.close()
+    assert policy.poll() == []
 
 
 def test_seeds_differ_by_every_part_and_are_the_same_everywhere() -> None:

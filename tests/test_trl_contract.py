@@ -16,8 +16,8 @@ EOS = 2
 class Recorder:
     """A rollout function and a reward function that note how they are called."""
 
-    def __init__(self, mask: list[int], rewards: list[float | None]):
-        self.mask, self.rewards = mask, rewards
+    def __init__(self, mask: list[int], rewards: list[float | None], logprob: float = 0.0):
+        self.mask, self.rewards, self.logprob = mask, rewards, logprob
         self.prompts: list[list[str]] = []
         self.seen: list[Any] = []
 
@@ -27,7 +27,7 @@ class Recorder:
         return {
             "prompt_ids": [[1, 5]] * len(prompts),
             "completion_ids": [[10 + i, 20, EOS] for i in range(len(prompts))],
-            "logprobs": [[0.0] * 3] * len(prompts),
+            "logprobs": [[self.logprob] * 3] * len(prompts),
             "env_mask": [self.mask] * len(prompts),
             "ours": list(range(len(prompts))),
         }
@@ -38,10 +38,12 @@ class Recorder:
         return self.rewards
 
 
-def run(tiny_model: Path, tmp_path: Path, recorder: Recorder, steps: int = 1) -> list[Any]:
+def run(
+    tiny_model: Path, tmp_path: Path, recorder: Recorder, steps: int = 1, **options: Any
+) -> list[Any]:
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
-    from taskgym.training.learner import score_completions_only
+    from taskgym.training.learner import correct_for_the_sampler, score_completions_only
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
     score_completions_only()
@@ -62,6 +64,7 @@ def run(tiny_model: Path, tmp_path: Path, recorder: Recorder, steps: int = 1) ->
         gradient_checkpointing=False,
         disable_tqdm=True,
         save_strategy="no",
+        **options,
     )
     trainer = trl.GRPOTrainer(
         model=get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "down_proj"])),
@@ -72,6 +75,8 @@ def run(tiny_model: Path, tmp_path: Path, recorder: Recorder, steps: int = 1) ->
         rollout_func=recorder.rollout,
     )
     trainer.remove_callback(PrinterCallback)
+    if options:
+        correct_for_the_sampler(trainer)
     trainer.train()
     return [log for log in trainer.state.log_history if "reward" in log]
 
@@ -121,3 +126,34 @@ def test_only_completion_tokens_are_projected_onto_the_vocabulary(
     monkeypatch.setattr(utils._ChunkedLogProbFunction, "apply", counted)
     run(tiny_model, tmp_path, Recorder([1, 1, 1], REWARDS))
     assert rows and set(rows) == {G * 3}
+
+
+# --- a sampler apart from the learner -----------------------------------------------------------
+
+# The random model finds every token about equally likely: one of 49,152.
+LEARNER = -10.8
+
+
+@pytest.mark.parametrize("mode", ["token_truncate", "sequence_mask"])
+def test_the_sampler_s_log_probabilities_reach_the_correction(
+    mode: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    recorder = Recorder([1, 1, 1], REWARDS, LEARNER - 0.2)
+    (log,) = run(tiny_model, tmp_path, recorder, vllm_importance_sampling_mode=mode)
+    ratio = 2.718281828**0.2 if mode == "token_truncate" else 2.718281828**0.6
+    assert log["sampling/importance_sampling_ratio/mean"] == pytest.approx(ratio, rel=0.15)
+    assert log["sampling/sampling_logp_difference/mean"] == pytest.approx(0.2, abs=0.06)
+    assert log["grad_norm"] > 0
+
+
+def test_a_sampler_far_from_the_learner_teaches_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    far = Recorder([1, 1, 1], REWARDS, LEARNER - 5)
+    (log,) = run(tiny_model, tmp_path, far, vllm_importance_sampling_mode="sequence_mask")
+    assert log["sampling/importance_sampling_ratio/max"] == 0.0 == log["grad_norm"]
+
+
+def test_the_env_s_tokens_do_not_count_in_the_ratio(tiny_model: Path, tmp_path: Path) -> None:
+    mode = {"vllm_importance_sampling_mode": "sequence_mask"}
+    recorder = Recorder([1, 0, 0], REWARDS, LEARNER - 0.2)
+    (log,) = run(tiny_model, tmp_path, recorder, **mode)
+    assert log["sampling/importance_sampling_ratio/mean"] == pytest.approx(1.22, rel=0.1)

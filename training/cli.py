@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
-import yaml
-from taskgym.training.config import EvaluateConfig, TrainConfig
+from taskgym.training.config import EvaluateConfig, PolicyFlags, TrainConfig
 from taskgym.training.errors import ConfigError, RunError
 from taskgym.training.folder import RunFolder, newest_unfinished
-from taskgym.training.recipes import find_recipe
+from taskgym.training.recipes import find_recipe, read_yaml
 
 C = TypeVar("C")
+# What a resumed run may change: how long, where to, and where its completions are computed.
+_MAY_CHANGE = {"steps", "save_every", "trackers", "output", "dry_run"} | {
+    field.name for field in dataclasses.fields(PolicyFlags)
+}
 
 
 def parse_train_config(argv: Sequence[str]) -> TrainConfig:
@@ -75,23 +78,6 @@ def overlay(base: C, layer: Mapping[str, Any], source: str) -> C:
         raise ConfigError(f"{source}: {error}") from error
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        ConfigError: No such file, no YAML, or no mapping.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold names and values, got {type(content).__name__}")
-    return content
-
-
 def _base(early: argparse.Namespace) -> TrainConfig:
     """What the flags are put over."""
     if early.resume:
@@ -107,7 +93,12 @@ def _layers(early: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
     config.pop("versions", None)  # a run folder's config.yaml has them
     env = early.env or config.get("env") or TrainConfig().env
     recipe = find_recipe(early.recipe or config.get("recipe", ""), env)
-    layers = [(f"recipe {recipe.stem}", read_yaml(recipe))] if recipe else []
+    layers = [(f"recipe {recipe.name}", layer) for layer in recipe.layers] if recipe else []
+    if early.notebook or config.get("notebook"):
+        if recipe is None or recipe.notebook is None:
+            name = recipe.name if recipe else f"no recipe of {env}"
+            raise ConfigError(f"notebook: {name} has no settings of a notebook's")
+        layers.append((f"notebook of {recipe.name}", recipe.notebook))
     return [*layers, (early.config, config)]
 
 
@@ -127,7 +118,7 @@ def _check_resumable(before: TrainConfig, now: TrainConfig) -> None:
     """A resumed run is the same experiment: only how long and where may change."""
     for name in (field.name for field in dataclasses.fields(before)):
         same = getattr(before, name) == getattr(now, name)
-        if not same and name not in ("steps", "save_every", "trackers", "output", "dry_run"):
+        if not same and name not in _MAY_CHANGE:
             raise ConfigError(
                 f"{name} cannot change in a resumed run: it was {getattr(before, name)!r}, "
                 f"got {getattr(now, name)!r}; start a new run for that"
@@ -139,6 +130,7 @@ def _early(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for flag in ("--env", "--config", "--recipe", "--resume", "--output"):
         parser.add_argument(flag, default="")
+    parser.add_argument("--notebook", action="store_true")
     return parser.parse_known_args([*argv])[0]
 
 

@@ -91,6 +91,15 @@ class GrpoConfig:
     """The optimiser; the 8-bit ones need bitsandbytes."""
     micro_batch: int = 16
     """Completions of one forward and backward pass; groups are accumulated over these."""
+    vllm_importance_sampling_correction: bool = True
+    """Weigh the loss by how likely learner and sampler hold what was sampled, when they are apart
+    (policy vllm and server)."""
+    vllm_importance_sampling_mode: Literal[
+        "sequence_mask", "sequence_truncate", "token_mask", "token_truncate"
+    ] = "sequence_mask"
+    """Ratio of a whole completion or of each token; too large a one is left out or cut."""
+    vllm_importance_sampling_clip_max: float = 3.0
+    """The largest ratio that counts as it is."""
     max_fresh_groups: int = 0
     """Groups without signal replaced in one step at most; each costs one more generation."""
 
@@ -171,7 +180,39 @@ class EnvFlags:
 
 
 @dataclass(frozen=True)
-class TrainConfig(EnvFlags):
+class PolicyFlags:
+    """Where completions come from."""
+
+    policy: Literal["transformers", "vllm", "server"] = "transformers"
+    """transformers: the learner's own model, batch by batch. vllm: an engine in this process.
+    server: vLLM's server at --server-url, or one started and stopped by us; evaluation takes any
+    OpenAI-compatible one."""
+    server_url: str = ""
+    """A running server, such as http://127.0.0.1:8000; its key is read from OPENAI_API_KEY."""
+    server_connections: int = 64
+    """Requests to the server under way at once."""
+    server_timeout: float = 600.0
+    """Seconds until a request to the server counts as lost and is sent again."""
+    gpu_memory_utilization: float = 0.4
+    """Share of the GPU's memory for vLLM's weights and cache; the learner has the rest."""
+    max_model_len: int = 0
+    """Tokens of a prompt and its completions at most; 0: the model's own limit."""
+
+    def __post_init__(self) -> None:
+        _at_least("server_connections", self.server_connections, 1)
+        _at_least("max_model_len", self.max_model_len, 0)
+        if self.server_timeout <= 0:
+            raise ValueError(f"server_timeout must be above 0, got {self.server_timeout}")
+        if not 0 < self.gpu_memory_utilization < 1:
+            raise ValueError(
+                f"gpu_memory_utilization must be in (0, 1), got {self.gpu_memory_utilization}"
+            )
+        if self.server_url and self.policy != "server":
+            raise ValueError(f"server_url is for policy=server, got policy={self.policy}")
+
+
+@dataclass(frozen=True)
+class TrainConfig(PolicyFlags, EnvFlags):
     """Trains a LoRA policy on an environment by GRPO.
 
     Flags win over --config, which wins over the env's recipe.
@@ -183,8 +224,15 @@ class TrainConfig(EnvFlags):
     """Hub id or folder; empty: the recipe's on a GPU, SmolLM2-135M-Instruct without one."""
     loader: Literal["auto", "unsloth", "transformers"] = "auto"
     """auto takes Unsloth where CUDA and the package are there."""
+    chat_template: str = ""
+    """A Jinja file in place of the tokenizer's template; `working-out`: the Qwen3 notebooks'."""
+    chat_template_kwargs: Kwargs = field(default_factory=dict)
+    """Variables of the chat template, e.g. '{reasoning_effort: low}'."""
     load_in_4bit: bool = False
     """Quantise the base model (CUDA only)."""
+    standby: bool = False
+    """vLLM gives its memory to the learner while that computes, and takes it back to write (policy
+    vllm)."""
     steps: int = 100
     """Optimiser steps."""
     seed: int = 0
@@ -202,6 +250,8 @@ class TrainConfig(EnvFlags):
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     recipe: str = ""
     """A recipe by name or YAML file; empty: the env's own, if it has one for this machine."""
+    notebook: bool = False
+    """Train as the notebook that the recipe comes from does, to compare."""
     config: str = ""
     """A YAML file with these same names."""
     resume: str = ""
@@ -210,22 +260,32 @@ class TrainConfig(EnvFlags):
     """Check everything that can be checked, print the resolved config, and stop."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _at_least("steps", self.steps, 1)
         _at_least("save_every", self.save_every, 1)
+        if self.standby and self.policy != "vllm":
+            raise ValueError(f"standby is for policy=vllm, got policy={self.policy}")
         if self.sampling.temperature == 0:
             raise ValueError(
                 "sampling.temperature 0 gives a group of equal completions; train at 1"
+            )
+        mode = self.grpo.vllm_importance_sampling_mode
+        if self.policy != "transformers" and self.grpo.loss_type == "vespo" and "token" not in mode:
+            raise ValueError(
+                "grpo.loss_type=vespo with a sampler apart needs "
+                f"grpo.vllm_importance_sampling_mode token_truncate or token_mask, got {mode}"
             )
         if not 0 < self.prompt_quantile <= 1:
             raise ValueError(f"prompt_quantile must be in (0, 1], got {self.prompt_quantile}")
 
 
 @dataclass(frozen=True)
-class EvaluateConfig(EnvFlags):
+class EvaluateConfig(PolicyFlags, EnvFlags):
     """Scores a model, an adapter or a script on an environment."""
 
     model: str = ""
-    """Hub id or folder; empty: SmolLM2-135M-Instruct."""
+    """Hub id or folder, or what the server at --server-url calls it; empty: what that serves, or
+    SmolLM2-135M-Instruct."""
     adapter: str = ""
     """Folder of a LoRA adapter, such as a run's `adapter/`."""
     script: Literal["", "gold", "empty", "random"] = ""
@@ -243,6 +303,7 @@ class EvaluateConfig(EnvFlags):
     """Write the scores to this JSON file too."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _at_least("n", self.n, 1)
         _at_least("k", self.k, 1)
 

@@ -10,12 +10,52 @@ from functools import cache
 @cache
 def has_cuda() -> bool:
     """Whether the CUDA driver is there and sees a device it may use."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+    if _hidden():
         return False
+    count = ctypes.c_int(0)
+    driver = _driver()
+    return bool(driver and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0)
+
+
+@cache
+def gpu_memory() -> float:
+    """GiB of the first device; 0 without one."""
+    driver, device, total = _driver(), ctypes.c_int(0), ctypes.c_size_t(0)
+    if driver and has_cuda():
+        driver.cuDeviceGet(ctypes.byref(device), 0)
+        driver.cuDeviceTotalMem_v2(ctypes.byref(total), device)
+    return total.value / 2**30
+
+
+@cache
+def driver_cuda() -> tuple[int, int]:
+    """The newest CUDA that the driver can run, such as (13, 0); (0, 0) without a driver."""
+    driver, version = _driver(), ctypes.c_int(0)
+    if driver:
+        driver.cuDriverGetVersion(ctypes.byref(version))
+    return version.value // 1000, version.value % 1000 // 10
+
+
+def why_no_cuda() -> str:
+    """What keeps a CUDA device from being used here; empty where one can be."""
+    if has_cuda():
+        return ""
+    if _hidden():
+        return "CUDA_VISIBLE_DEVICES hides every GPU"
+    if _driver() is None:
+        return "there is no NVIDIA driver (libcuda.so.1), or it does not start"
+    return "the NVIDIA driver sees no GPU; does nvidia-smi?"
+
+
+def _hidden() -> bool:
+    return os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+
+
+@cache
+def _driver() -> ctypes.CDLL | None:
+    """The driver, started."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return False
-    count = ctypes.c_int(0)
-    started = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
-    return started and count.value > 0
+        return None
+    return driver if driver.cuInit(0) == 0 else None

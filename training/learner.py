@@ -3,13 +3,13 @@
 What is relied on of TRL 1.15 and 1.16 (pinned by `tests/test_trl_contract.py`): `rollout_func` gets
 each prompt already repeated G times and must answer in that order; `env_mask` marks the tokens that
 count in the loss; other keys reach the reward function per sample; a reward of None drops a sample
-from its group; `log_metric` averages into the step's log.
+from its group; `log_metric` averages into the step's log; `use_vllm` and `vllm_generation` decide
+whether the sampler's log-probabilities correct the loss.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from datasets import Dataset
 from taskgym.agents.chat import Renderer
 from taskgym.agents.episode import Trajectory
 from taskgym.agents.groups import Group, Signal, collect_groups
-from taskgym.agents.policy import Policy
+from taskgym.agents.policy import ApartPolicy, Policy, RestingPolicy
 from taskgym.agents.rollout import Rollout
 from taskgym.agents.traces import to_record, write_episodes
 from taskgym.envs import TaskgymError
@@ -30,6 +30,7 @@ from taskgym.training.config import TrainConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.folder import RunFolder
 from taskgym.training.models import Loaded
+from taskgym.training.sync import Sync
 from taskgym.training.tasks import TaskPlan
 from transformers import PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -46,7 +47,15 @@ class TooManyFailuresError(TaskgymError, RuntimeError):
 class Sampler:
     """TRL's `rollout_func`: plays the groups of a step and remembers what to log about them."""
 
-    def __init__(self, config: TrainConfig, plan: TaskPlan, rollout: Rollout, folder: RunFolder):
+    def __init__(
+        self,
+        config: TrainConfig,
+        plan: TaskPlan,
+        rollout: Rollout,
+        sync: Sync,
+        folder: RunFolder,
+    ):
+        self._sync = sync
         self._config = config
         self._plan = plan
         self._rollout = rollout
@@ -56,17 +65,17 @@ class Sampler:
     def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, list[Any]]:
         """Plays one group for each distinct prompt, which is its position in the step."""
         step = trainer.state.global_step
-        before = dict(self._rollout.seconds)
-        began = time.perf_counter()
-        self._rollout.policy.load_adapter(None, step)
-        sync = time.perf_counter() - began
+        before, stale = dict(self._rollout.seconds), self._rollout.stale
+        synced = self._sync(step)
         played = list(self._groups(step, list(dict.fromkeys(int(p) for p in prompts))))
+        if isinstance(self._rollout.policy, RestingPolicy):
+            self._rollout.policy.rest()
         kept = {group.trajectories[0].start.group: group for group in played}
         self._save(played, step)
         _check_failures([t for group in played for t in group.trajectories], step)
         spent = {phase: now - before[phase] for phase, now in self._rollout.seconds.items()}
-        spent["sync"] = sync
-        self._metrics = step_metrics(played, kept, spent)
+        refused = {"sampling/stale": float(self._rollout.stale - stale)}
+        self._metrics = step_metrics(played, kept, spent) | synced | refused
         return self._samples(prompts, kept)
 
     def env_total(
@@ -170,6 +179,7 @@ def learn(
     config: TrainConfig,
     loaded: Loaded,
     policy: Policy,
+    sync: Sync,
     plan: TaskPlan,
     folder: RunFolder,
     checkpoint: Path | None,
@@ -180,7 +190,8 @@ def learn(
     Args:
         config: The run's config.
         loaded: The model to train.
-        policy: What answers the rollouts' requests, with the same weights.
+        policy: What answers the rollouts' requests.
+        sync: Brings it the learner's adapter before each step.
         plan: Which tasks to train on.
         folder: Where metrics, episodes and checkpoints go.
         checkpoint: A whole checkpoint to continue from, or None.
@@ -192,7 +203,7 @@ def learn(
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func: known, pinned by a test
     rollout = Rollout(policy, plan.make_env, config.sampling, Renderer(loaded.tokenizer))
     score_completions_only()
-    sampler = Sampler(config, plan, rollout, folder)
+    sampler = Sampler(config, plan, rollout, sync, folder)
     callback = RunCallback(folder, rollout, checkpoint, on_step)
     trainer = GRPOTrainer(
         model=loaded.model,
@@ -203,6 +214,8 @@ def learn(
         callbacks=[callback],
         rollout_func=sampler,
     )
+    if isinstance(policy, ApartPolicy):
+        correct_for_the_sampler(trainer)
     for theirs in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(theirs)
     try:
@@ -251,11 +264,32 @@ def grpo_arguments(config: TrainConfig, output: Path) -> GRPOConfig:
         use_cpu=not cuda,
         bf16=cuda,
         gradient_checkpointing=cuda,
-        use_vllm=False,
+        use_vllm=False,  # the engine that TRL would start itself; see correct_for_the_sampler
+        vllm_importance_sampling_correction=grpo.vllm_importance_sampling_correction,
+        vllm_importance_sampling_mode=grpo.vllm_importance_sampling_mode,
+        vllm_importance_sampling_clip_max=grpo.vllm_importance_sampling_clip_max,
         disable_tqdm=True,
         disable_dropout=True,
         push_to_hub=False,
     )
+
+
+class _Synced:
+    """Stands where TRL keeps its own vLLM and brings it the weights; ours were brought already."""
+
+    def sync_weights(self) -> None:
+        """Nothing is left to do."""
+
+
+def correct_for_the_sampler(trainer: GRPOTrainer) -> None:
+    """Lets TRL weigh its loss by learner over sampler, as it does beside its own vLLM.
+
+    TRL reads the log-probabilities that `rollout_func` returns only if it believes in that engine;
+    nothing else in its learning depends on it. It then logs `sampling/...` too.
+    """
+    trainer.use_vllm = True
+    trainer.vllm_generation = _Synced()
+    trainer._last_loaded_step = -1
 
 
 def score_completions_only() -> None:

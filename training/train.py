@@ -5,24 +5,34 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 from taskgym.agents.chat import Renderer
-from taskgym.envs import SingleTurnEnv
+from taskgym.agents.policy import Policy
+from taskgym.envs import SingleTurnEnv, TaskgymError
 from taskgym.training.config import TrainConfig
 from taskgym.training.errors import INTERRUPTED, ConfigError, RunError, disk_is_full
 from taskgym.training.evaluate import evaluate
 from taskgym.training.folder import RunFolder, checkpoint_step, new_folder, resolved, write_whole
 from taskgym.training.metrics import plain, truncate_after
 from taskgym.training.models import Loaded, load_model
+from taskgym.training.policies import check_policy, open_policy, shared_policy
+from taskgym.training.preflight import check_machine
 from taskgym.training.progress import episode_bar, evaluation_table, step_bar
 from taskgym.training.report import write_report
+from taskgym.training.sync import Sync
 from taskgym.training.tasks import TaskPlan, env_factory
+from taskgym.training.watchdog import watched
+
+logger = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig) -> RunFolder:
@@ -33,14 +43,34 @@ def train(config: TrainConfig) -> RunFolder:
     """
     check(config)
     plan = plan_tasks(config)
-    loaded = load_model(config)
+    with watched("loading the model"):
+        loaded = load_model(config)
     folder = _open_folder(config)
     print(f"model: {loaded.name} ({loaded.why})\nrun folder: {folder.path}")
     plan.keep_short(Renderer(loaded.tokenizer), config.prompt_quantile)
     with folder.locked():
         folder.write_config(config)
-        _play_out(_Stages(config, plan, folder, loaded))
+        with _policy(config, loaded, folder) as policy:
+            _play_out(_Stages(config, plan, folder, loaded, policy))
     return folder
+
+
+@contextmanager
+def _policy(config: TrainConfig, loaded: Loaded, folder: RunFolder) -> Iterator[Policy]:
+    if config.policy == "transformers":
+        from taskgym.agents.transformers_policy import TransformersPolicy
+
+        yield TransformersPolicy(loaded.model, loaded.tokenizer)
+        return
+    base = loaded.base(config.lora.rank)
+    if loaded.engine is not None:
+        with shared_policy(loaded.engine, base) as policy:
+            yield policy
+        return
+    with ExitStack() as stack:
+        with watched("starting the sampler"):
+            policy = stack.enter_context(open_policy(config, base, folder.path))
+        yield policy
 
 
 def _play_out(run: _Stages) -> None:
@@ -55,6 +85,8 @@ def _play_out(run: _Stages) -> None:
     except KeyboardInterrupt:
         print(_resume_hint(folder))
         raise
+    except TaskgymError as error:  # a server that is gone, a broken sync, failed machinery
+        raise RunError(f"{error}. {_resume_hint(folder)}") from error
     except Exception as error:
         if disk_is_full(error):
             raise RunError(f"no space left on the disk. {_resume_hint(folder)}") from error
@@ -69,12 +101,14 @@ def check(config: TrainConfig) -> None:
     Raises:
         ConfigError: A package that the config needs is missing, or the launch is not supported.
     """
+    check_machine(config)
     needed: dict[str, str] = {tracker: tracker for tracker in config.trackers}
     if config.load_in_4bit or "8bit" in config.grpo.optim:
         needed["8-bit optimisers and 4-bit models"] = "bitsandbytes"
     for what, package in needed.items():
         if importlib.util.find_spec(package) is None:
             raise ConfigError(f"{what}: the package {package} is missing: pip install {package}")
+    check_policy(config, config.sampling, config.model, learns=True)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("several processes cannot train one run yet; start train_agent alone")
 
@@ -91,25 +125,39 @@ def plan_tasks(config: TrainConfig) -> TaskPlan:
                 "leave some to train on"
             )
         print(f"tasks: {tasks}, {held_out} of them held out")
+    if plan.env.evaluation_only:
+        logger.warning(
+            "%s holds tasks that others measure models on: a model that was trained on them "
+            "cannot be compared by them any more",
+            config.env,
+        )
     return plan
 
 
 class _Stages:
     """The stages of one run, each of which leaves its result in the folder and is not redone."""
 
-    def __init__(self, config: TrainConfig, plan: TaskPlan, folder: RunFolder, loaded: Loaded):
-        from taskgym.agents.transformers_policy import TransformersPolicy
-
+    def __init__(
+        self,
+        config: TrainConfig,
+        plan: TaskPlan,
+        folder: RunFolder,
+        loaded: Loaded,
+        policy: Policy,
+    ):
         self.config, self.plan, self.folder, self.loaded = config, plan, folder, loaded
-        self.policy = TransformersPolicy(loaded.model, loaded.tokenizer)
+        self.policy = policy
+        self.sync = Sync(policy, loaded)
 
     def prepare(self) -> None:
         """The warm-up, if asked for, and then the score before GRPO."""
+        from taskgym.agents.transformers_policy import load_adapter_weights
+
         if self.config.warmup.data:
             if not self.folder.warmup.exists():
                 self._warm_up()
-            self.policy.load_adapter(self.folder.warmup, 0)
-        self._evaluate("before")
+            load_adapter_weights(self.loaded.model, self.folder.warmup)
+        self._evaluate("before", 0)
 
     def _warm_up(self) -> None:
         from taskgym.training.warmup import warm_up
@@ -129,9 +177,22 @@ class _Stages:
         done = checkpoint_step(checkpoint) if checkpoint else 0
         for path in (self.folder.metrics, self.folder.episodes):
             truncate_after(path, done)
-        with step_bar(done, self.config.steps) as show:
+        with step_bar(done, self.config.steps) as show, ExitStack() as first:
+            first.enter_context(watched("working on the first step"))
+
+            def on_step(metrics: dict[str, float]) -> None:
+                first.close()
+                show(metrics)
+
             ended = learn(
-                self.config, self.loaded, self.policy, self.plan, self.folder, checkpoint, show
+                self.config,
+                self.loaded,
+                self.policy,
+                self.sync,
+                self.plan,
+                self.folder,
+                checkpoint,
+                on_step,
             )
         save_adapter(self.loaded, self.folder.adapter)
         if not ended:
@@ -140,18 +201,19 @@ class _Stages:
 
     def finish(self) -> None:
         """The score after GRPO, beside the one before."""
-        self._evaluate("after")
+        self._evaluate("after", self.config.steps)
         if self.folder.evaluation.exists():
             print(evaluation_table(json.loads(self.folder.evaluation.read_text())))
         print(f"adapter: {self.folder.adapter}")
         self.folder.mark_finished()
 
-    def _evaluate(self, when: str) -> None:
+    def _evaluate(self, when: str, version: int) -> None:
         tasks, samples = self.config.evaluation.tasks, self.config.evaluation.samples
         path = self.folder.evaluation
         known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         if tasks == 0 or when in known:
             return
+        self.sync(version)
         renderer = Renderer(self.loaded.tokenizer)
         temperature = self.config.evaluation.temperature
         sampling = dataclasses.replace(self.config.sampling, temperature=temperature)

@@ -31,6 +31,7 @@ GOLD = "gold"  # warmup.data: the env's own gold replies
 _RISE = 5  # steps in which the learning rate rises, as in the notebook; short warm-ups do without
 _NO_LOSS = -100  # the label that torch's cross entropy skips
 _THINK = re.compile(r"</?think>")
+_TAG = re.compile(r"<[^<>|]+>$")
 
 Example = dict[str, list[int]]
 
@@ -84,7 +85,10 @@ def _examples(config: TrainConfig, plan: TaskPlan, renderer: Renderer) -> Iterat
 
 
 def _example(env: SingleTurnEnv, task: Task, gold: str, renderer: Renderer) -> Example:
-    prompt, reply = renderer.opening(env.prompt(task)), renderer.reply(gold)
+    prompt = renderer.opening(env.prompt(task))
+    if opened := _TAG.search(renderer.cue()):  # the template has already begun the reply
+        gold = gold.removeprefix(opened[0])
+    reply = renderer.reply(gold)
     return {
         "input_ids": [*prompt, *reply],
         "labels": [_NO_LOSS] * len(prompt) + [*reply],

@@ -99,6 +99,21 @@ def spawn(cells: Cells, keys: Words, spawns: Words, columns: NDArray[Any]) -> No
     flat[every, order[every, at]] = 1 + (number % 10 == 0)
 
 
+def start(keys: Words, size: int) -> Cells:
+    """Boards with the first two spawns of each game."""
+    n, count = len(keys), size * size
+    draws, most = np.repeat(np.array([0, 1], np.uint64), n), 10 * np.array([count, count - 1])
+    numbers = below(np.concatenate([keys, keys]), draws, np.repeat(most.astype(np.uint64), n))
+    (first, second), tiles = (
+        (numbers // _10).astype(np.intp).reshape(2, n),
+        1 + (numbers % _10 == 0),
+    )
+    cells, every = np.zeros((n, count), np.uint8), np.arange(n)
+    cells[every, first] = tiles[:n]
+    cells[every, second + (second >= first)] = tiles[n:]
+    return cells.reshape(n, size, size)
+
+
 def legal(cells: Cells) -> NDArray[np.uint8]:
     """Which of W, A, S, D change each board: `(N, 4)`, 0 or 1."""
     columns = cells.transpose(0, 2, 1)

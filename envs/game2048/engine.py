@@ -53,7 +53,8 @@ _C2 = 0x94D049BB133111EB
 
 # What the merges that made a tile 2**k of 2s have scored: f(k + 1) = 2 f(k) + 2**(k + 1).
 _WORTH = (0, *((k - 1) << k for k in range(1, 256)))
-_MEMO = 1 << 16  # lines remembered; all of them on 4x4, and at most some 16 MB on larger boards
+# Lines remembered of each kind. More than caches hold cost more to look up than to work out again.
+_MEMO = 1 << 14
 
 
 def mix(z: int) -> int:
@@ -165,7 +166,7 @@ class Game:
 
     Args:
         seed: From 0 to 2**128 - 1; it decides every spawn.
-        size: Rows and columns of the board, at least 2.
+        size: Rows and columns of the board, from 2 to 255.
         target: The tile that counts as a win, a power of two from 4. The game goes on after it.
 
     Attributes:
@@ -194,8 +195,8 @@ class Game:
         seed, size, target = index(seed), index(size), index(target)
         if not 0 <= seed < 1 << 128:
             raise ValueError(f"seed is from 0 to 2**128 - 1, got {seed}")
-        if size < 2:
-            raise ValueError(f"size is at least 2, got {size}")
+        if not 2 <= size <= 255:  # beyond, 22 bits are too few for all empty cells
+            raise ValueError(f"size is from 2 to 255, got {size}")
         if target < 4 or target & (target - 1):
             raise ValueError(f"target is a power of two from 4, got {target}")
         self.size, self.target, self.moves, self.over = size, target, 0, False
@@ -257,7 +258,11 @@ class Game:
         # Columns of a board that is held row by row are slices with a stride, and the reverse.
         cells = self._cells
         lines = self._rows(cells) if upright is self._upright else self._columns(cells)
-        slid = itemgetter(*lines)(slide)
+        if self.size == 4:  # the same written out, which is quicker by a twentieth
+            first, second, third, fourth = lines
+            slid = slide[first], slide[second], slide[third], slide[fourth]
+        else:
+            slid = itemgetter(*lines)(slide)
         if slid == lines:
             return False
         self._upright = upright

@@ -17,6 +17,7 @@ from taskgym.envs.game2048.cells import Words
 from taskgym.envs.game2048.vector import Games
 
 _U = np.uint64
+_SHIFTS = np.arange(0, 64, 4, dtype=_U)
 _ONES = _U(0x1111111111111111)  # the lowest bit of every cell
 _TEN = _U(10)
 
@@ -97,15 +98,16 @@ class TableGames(Games):
         self._transposed = np.zeros(len(seeds), _U)
         super().__init__(seeds, 4)
 
-    def restart(self, which: NDArray[np.int64], seeds: Words) -> None:
-        """Starts new games at the positions `which`, from one seed each."""
-        super().restart(which, seeds)
-        self._pack(which)
-
-    def _pack(self, which: NDArray[np.int64]) -> None:
+    def _look(self, which: NDArray[np.int64]) -> None:
         cells = self.cells[which].reshape(-1, 16).astype(_U)
-        self._board[which] = (cells << np.arange(0, 64, 4, dtype=_U)).sum(axis=1, dtype=_U)
-        self._transposed[which] = transpose(self._board[which])
+        board = np.bitwise_or.reduce(cells << _SHIFTS, axis=1)
+        self._board[which], self._transposed[which] = board, transpose(board)
+        self.legal[which] = self._legal(_rows(board), _rows(self._transposed[which]))
+
+    def _legal(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.uint8]:
+        sides = self._tables.sides
+        bits = _any_of_four(sides.take(columns)) | (_any_of_four(sides.take(rows)) << np.uint32(2))
+        return _MASKS.take(bits).view(np.uint8).reshape(-1, 4)
 
     def move(self, actions: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Plays one move in every game."""
@@ -127,10 +129,10 @@ class TableGames(Games):
         return np.flatnonzero((self.cells >= 15).any(axis=(1, 2)))
 
     def _move_by_table(self, actions: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        slid, gain, sides, row_cells = self._tables
+        slid, gain, _, row_cells = self._tables
         vertical = (actions & 1) == 0
         before = np.where(vertical, self._transposed, self._board)
-        rows = before.view("<u2").reshape(-1, 4).astype(np.intp)
+        rows = _rows(before)
         gains4 = gain.take(rows)
         rows += ((actions >= 2).astype(np.intp) << 16)[:, None]
         after = slid.take(rows).view("<u8")[:, 0]
@@ -142,18 +144,21 @@ class TableGames(Games):
         tile = (_U(1) + (number == cell * _TEN)) * changed
         after |= tile << (nth_cell(marks, cell) << _U(2))
         turned = transpose(after)
-        self._board = board = np.where(vertical, turned, after)
+        self._board = np.where(vertical, turned, after)
         self._transposed = np.where(vertical, after, turned)
         self.spawns += changed
 
-        rows = board.view("<u2").reshape(-1, 4).astype(np.intp)
-        columns = self._transposed.view("<u2").reshape(-1, 4).astype(np.intp)
+        rows, columns = _rows(self._board), _rows(self._transposed)
         self.cells = row_cells.take(rows).view(np.uint8).reshape(-1, 4, 4)
-        bits = _any_of_four(sides.take(columns)) | (_any_of_four(sides.take(rows)) << np.uint32(2))
-        self.legal = _MASKS.take(bits).view(np.uint8).reshape(-1, 4)
+        self.legal = self._legal(rows, columns)
         gains = gains4[:, 0] + gains4[:, 1] + gains4[:, 2] + gains4[:, 3].astype(np.int64)
         self.scores += gains
         return gains, changed
+
+
+def _rows(x: Words) -> NDArray[np.intp]:
+    """The four rows of each word, as positions in the tables."""
+    return x.view("<u2").reshape(-1, 4).astype(np.intp)
 
 
 def _any_of_four(bits: NDArray[np.uint8]) -> NDArray[np.uint32]:

@@ -46,13 +46,15 @@ class Games:
 
     def restart(self, which: NDArray[np.int64], seeds: Words) -> None:
         """Starts new games at the positions `which`, from one seed each."""
-        cells = np.zeros((len(which), *self.cells.shape[1:]), np.uint8)
         keys = by_cell.keys_of(seeds)
-        for n in range(2):
-            by_cell.spawn(cells, keys, np.full(len(which), n, np.uint64), np.zeros(len(which)))
-        self.cells[which], self._keys[which] = cells, keys
+        self.cells[which] = by_cell.start(keys, self.cells.shape[1])
+        self._keys[which] = keys
         self.scores[which], self.spawns[which] = 0, 2
-        self.legal[which] = by_cell.legal(cells)
+        self._look(which)
+
+    def _look(self, which: NDArray[np.int64]) -> None:
+        """Finds out what follows from the cells of some games: which moves are legal."""
+        self.legal[which] = by_cell.legal(self.cells[which])
 
     def move(self, actions: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Plays one move in every game; one that changes nothing leaves the game as it was.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from taskgym.training.config import EvaluateConfig
 from taskgym.training.environment import prepare_environment
 from taskgym.training.errors import run_command
 from taskgym.training.metrics import plain
+from taskgym.training.policies import check_policy, open_chat, open_policy
 
 
 def main() -> None:
@@ -38,8 +42,11 @@ def score(config: EvaluateConfig) -> dict[str, Any]:
 
     plan = TaskPlan(env_factory(config.env, config.make_kwargs()), config.seed, config.n)
     _warn_of_training_tasks(config)
-    policy, renderer = _policy(config)
-    with episode_bar("score", plan.held_out * (config.k + 1)) as tick:
+    check_policy(config, config.sampling, config.model, learns=bool(config.adapter))
+    with (
+        _policy(config) as (policy, renderer),
+        episode_bar("score", plan.held_out * (config.k + 1)) as tick,
+    ):
         scored = evaluate(policy, plan, config.sampling, renderer, config.k, tick)
     summary = scored.summary()
     print(evaluation_table({config.script or config.adapter or config.model or "model": summary}))
@@ -61,16 +68,40 @@ def _warn_of_training_tasks(config: EvaluateConfig) -> None:
         )
 
 
-def _policy(config: EvaluateConfig) -> tuple[Policy, Renderer | None]:
+@contextmanager
+def _policy(config: EvaluateConfig) -> Iterator[tuple[Policy, Renderer | None]]:
+    """The policy to score, and what renders prompts for it if it takes tokens."""
     if config.script:
         from taskgym.agents.scripted import SCRIPTS, ScriptedPolicy
 
-        return ScriptedPolicy(SCRIPTS[config.script]), None
-    from taskgym.agents.transformers_policy import TransformersPolicy
-    from taskgym.training.models import load_for_sampling
+        yield ScriptedPolicy(SCRIPTS[config.script]), None
+    elif config.policy == "transformers":
+        from taskgym.agents.transformers_policy import TransformersPolicy
+        from taskgym.training.models import load_for_sampling
 
-    model, tokenizer = load_for_sampling(config.model, config.adapter, config.load_in_4bit)
-    return TransformersPolicy(model, tokenizer), Renderer(tokenizer)
+        model, tokenizer = load_for_sampling(config.model, config.adapter, config.load_in_4bit)
+        yield TransformersPolicy(model, tokenizer), Renderer(tokenizer)
+    elif config.server_url and not config.adapter:
+        with open_chat(config, config.model) as policy:
+            yield policy, None
+    else:
+        with _apart(config) as opened:
+            yield opened
+
+
+@contextmanager
+def _apart(config: EvaluateConfig) -> Iterator[tuple[Policy, Renderer]]:
+    """A policy of vLLM, here or behind a server, with the adapter, in tokens."""
+    from taskgym.training.models import read_adapter, sampling_base
+
+    base = sampling_base(config.model, config.adapter)
+    with (
+        tempfile.TemporaryDirectory(prefix="taskgym-") as folder,
+        open_policy(config, base, Path(folder)) as policy,
+    ):
+        if config.adapter:
+            policy.load_adapter(read_adapter(config.adapter), 0)
+        yield policy, Renderer(base.tokenizer)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,130 @@
+"""vLLM's engine in this process, on a GPU or a CPU: started, and told about adapters."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from taskgym.agents.adapter import Adapter
+
+MAX_LORAS = 2  # the one that writes and the one being brought
+
+_ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    # The engine lives in this process: adapters reach it through memory, and no port is opened.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    # On a CPU the learner computes in this process too: its threads must not be bound to the
+    # engine's cores, nor spin while they wait.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
+}
+
+
+def start_engine(
+    model: str,
+    *,
+    dtype: str,
+    max_lora_rank: int,
+    max_model_len: int | None,
+    gpu_memory_utilization: float,
+    on_cpu: bool,
+    standby: bool = False,
+) -> Any:
+    """An `LLMEngine` that answers with log-probabilities and takes adapters.
+
+    Args:
+        model: Hub id or folder.
+        dtype: Of the weights, by vLLM's names: `bfloat16`, `float32`, ...; the learner's.
+        max_lora_rank: The largest rank an adapter may have.
+        max_model_len: Tokens of a prompt and its completion at most; None: the model's own limit.
+        gpu_memory_utilization: Share of the GPU's memory for weights and cache; a CPU ignores it.
+        on_cpu: Runs eagerly, since compiling for a CPU takes minutes and gains little.
+        standby: Lets the engine sleep and give back its memory (`StandbyPolicy`).
+
+    Raises:
+        ImportError: vLLM is not installed, or not for this machine.
+        ValueError: vLLM refuses the model or a limit.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from vllm import EngineArgs, LLMEngine
+
+    arguments = EngineArgs(
+        model=model,
+        dtype=dtype,
+        enable_lora=True,
+        max_lora_rank=admitted_rank(max_lora_rank),
+        max_loras=MAX_LORAS,
+        max_model_len=max_model_len,
+        gpu_memory_utilization=gpu_memory_utilization,
+        logprobs_mode="processed_logprobs",  # of the distribution that tokens are drawn from
+        enforce_eager=on_cpu,
+        enable_sleep_mode=standby,
+        disable_log_stats=True,
+        seed=0,
+    )
+    return LLMEngine.from_engine_args(arguments)
+
+
+def admitted_rank(rank: int) -> int:
+    """The smallest LoRA rank that vLLM has room for and that is not below this one."""
+    return next((r for r in (8, 16, 32, 64, 128, 256, 320, 512) if r >= rank), rank)
+
+
+def load_from_memory(engine: Any, adapter: Adapter, request: Any) -> None:
+    """Gives an adapter's tensors to an engine of this process, without a file in between.
+
+    vLLM's own loader runs, with all its checks, but for the one line that reads the tensors.
+
+    Args:
+        engine: An `LLMEngine` whose worker lives in this process.
+        adapter: What to load.
+        request: The `LoRARequest` it shall answer to; its path is not read again.
+    """
+
+    def load(worker: Any) -> None:
+        manager = worker.model_runner.lora_manager
+        usual = manager._lora_model_cls
+        manager._lora_model_cls = _reader(usual, adapter)
+        try:
+            manager.add_adapter(request)
+        finally:
+            manager._lora_model_cls = usual
+
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "adapter_config.json").write_text(json.dumps(adapter.config))
+        request.lora_path = folder
+        engine.collective_rpc(load)
+
+
+def _reader(usual: type[Any], adapter: Adapter) -> type[Any]:
+    """The engine's class of adapters, reading from memory where it would read a file."""
+    device = str(next(iter(adapter.tensors.values())).device)
+
+    class FromMemory(usual):  # type: ignore[misc]
+        @classmethod
+        def from_local_checkpoint(
+            cls,
+            lora_dir: str,
+            expected_lora_modules: set[str],
+            peft_helper: Any,
+            *,
+            model_vocab_size: int | None = None,  # Unsloth's loader asks for it by name
+            **options: Any,
+        ) -> Any:
+            named = ("lora_model_id", "dtype", "weights_mapper", "skip_prefixes")
+            kept = {name: options[name] for name in named if name in options}
+            kept["model_vocab_size"] = model_vocab_size
+            # Copies, since vLLM multiplies the B matrices by alpha / r in place.
+            tensors = {name: tensor.clone() for name, tensor in adapter.tensors.items()}
+            return usual.from_lora_tensors(
+                tensors=tensors, peft_helper=peft_helper, device=device, **kept
+            )
+
+    return FromMemory

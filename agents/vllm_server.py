@@ -1,0 +1,178 @@
+"""A vLLM server of our own on this machine: started, restarted when it dies, and stopped."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from taskgym.agents.server_client import ServerError
+from taskgym.agents.vllm_engine import admitted_rank
+
+logger = logging.getLogger(__name__)
+
+MODEL = "base"  # the name that the base model is served under
+
+_START_SECONDS = 900.0  # compiling for a GPU takes minutes, the first time
+_MAX_RESTARTS = 3
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)  # looked up here, since between fork and exec it could deadlock
+
+
+class VllmServer:
+    """`vllm.entrypoints.openai.api_server` in a process group of its own, on a loopback port.
+
+    It asks for a random key, so that no other user of the machine can load adapters into it, and
+    it ends when this process does, however that comes about.
+
+    Attributes:
+        url: Where it answers, the same after a restart.
+        key: What it asks for.
+        log: The file its output goes to.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        dtype: str,
+        max_lora_rank: int,
+        max_model_len: int | None,
+        gpu_memory_utilization: float,
+        on_cpu: bool,
+        log: Path,
+    ):
+        self._port = _free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.key = secrets.token_hex(16)
+        self.log = log
+        self._restarts = 0
+        self._lock = threading.Lock()
+        self._command = [
+            *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+            *("--model", model, "--served-model-name", MODEL),
+            *("--host", "127.0.0.1", "--port", str(self._port)),
+            *("--dtype", dtype, "--logprobs-mode", "processed_logprobs"),
+            *("--generation-config", "vllm"),
+            *("--gpu-memory-utilization", f"{gpu_memory_utilization}"),
+            *("--enable-lora", "--max-lora-rank", f"{admitted_rank(max_lora_rank)}"),
+            *("--max-loras", "2"),
+            *(("--max-model-len", str(max_model_len)) if max_model_len else ()),
+            *(("--enforce-eager",) if on_cpu else ()),
+        ]
+        # The kernel ends a process with the thread that started it: this one lives until `stop`.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="taskgym-server")
+        self._process = self._start()
+
+    @property
+    def pid(self) -> int:
+        """The process that answers now."""
+        return self._process.pid
+
+    def wait_until_ready(self) -> None:
+        """Returns when it answers.
+
+        Raises:
+            ServerError: It ended, or was not ready in a quarter of an hour.
+        """
+        import httpx
+
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise ServerError(f"vLLM's server ended while it started: {self._last_words()}")
+            try:
+                if httpx.get(f"{self.url}/health", timeout=5, trust_env=False).is_success:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.25)
+        raise ServerError(f"vLLM's server was not ready in {_START_SECONDS:.0f} s; see {self.log}")
+
+    def revive(self) -> None:
+        """Starts it again if it has died, under the same address.
+
+        Raises:
+            ServerError: It dies again and again.
+        """
+        with self._lock:
+            if self._process.poll() is None:
+                return
+            if self._restarts == _MAX_RESTARTS:
+                raise ServerError(f"vLLM's server died {_MAX_RESTARTS + 1} times; see {self.log}")
+            self._restarts += 1
+            logger.warning("vLLM's server died (%s); starting it again", self._last_words())
+            _end_group(self._process)
+            self._process = self._start()
+            self.wait_until_ready()
+
+    def stop(self) -> None:
+        """Ends it and what it started."""
+        _end_group(self._process)
+        self._starter.shutdown()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return self._starter.submit(self._spawn).result()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                self._command,
+                env=_environment(self.key),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
+
+    def _last_words(self) -> str:
+        """The end of its log, in which an exception names itself."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        said = [line for line in lines if "Error" in line] or lines or ["it said nothing"]
+        return f"{said[-1].strip()} (all of it: {self.log})"
+
+
+def _environment(key: str) -> dict[str, str]:
+    """The server's environment: in a process of its own it may use its own processes too."""
+    kept = {k: v for k, v in os.environ.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"}
+    return {
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        **kept,
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        "VLLM_API_KEY": key,
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _end_with_parent() -> None:
+    """Asks the kernel to end this process when the thread that started it is gone."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process and what it started: asked first, made to after ten seconds."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(timeout=10)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue

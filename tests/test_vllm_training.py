@@ -1,0 +1,57 @@
+"""Whole runs with completions from vLLM, as a person types them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from taskgym.training.folder import RunFolder
+from taskgym.training.metrics import MetricsFile
+
+pytest.importorskip("vllm")
+pytestmark = pytest.mark.vllm
+
+SIZES = "--steps 2 --grpo.groups-per-step 2 --grpo.num-generations 4 --grpo.micro-batch 8"
+SHORT = "--grpo.learning-rate 1e-3 --grpo.max-fresh-groups 0 --sampling.max-tokens 8"
+SMALL = [*SIZES.split(), *SHORT.split(), "--evaluation.tasks", "0", "--warmup.data="]
+
+
+def command(name: str, *flags: str, cwd: Path) -> str:
+    module = f"taskgym.training.commands.{name}"
+    done = subprocess.run(
+        [sys.executable, "-m", module, *flags], cwd=cwd, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module", params=["vllm", "server"])
+def policy(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("env", ["Arithmetic-v0", "GuessNumber-v0"])
+def test_two_steps_train_with_a_sampler_apart(
+    policy: str, env: str, smollm2: Path, tmp_path: Path
+) -> None:
+    command("train_agent", "--env", env, "--policy", policy, *SMALL, cwd=tmp_path)
+    (config,) = tmp_path.glob("runs/*/config.yaml")
+    folder = RunFolder(config.parent)
+    assert folder.finished and folder.adapter.exists()
+    steps: list[Any] = MetricsFile(folder.metrics).read().steps
+    assert [step["step"] for step in steps] == [1, 2]
+    for step in steps:
+        assert step["sampling/canary_gap"] < 1e-3 and step["sampling/stale"] == 0
+        assert step["sampling/sampling_logp_difference/max"] < 1e-2
+        assert step["sampling/importance_sampling_ratio/mean"] == pytest.approx(1, abs=0.01)
+    episodes = [json.loads(line) for line in folder.episodes.read_text().splitlines()]
+    assert len(episodes) == 16 and not any(episode["error"] for episode in episodes)
+    for episode in episodes:  # every turn by the adapter of its step
+        assert set(episode["adapter_versions"]) == {episode["step"] - 1}
+        assert len(episode["mask"]) == len(episode["logprobs"]) == len(episode["completion_ids"])
+    assert not (folder.path / "sampler").exists() or not list((folder.path / "sampler").iterdir())
+    flags = ["--env", env, "--adapter", str(folder.adapter), "--n", "2", "--k", "1"]
+    said = command("evaluate_agent", *flags, "--policy", policy, cwd=tmp_path)
+    assert "2 held-out tasks" in said

