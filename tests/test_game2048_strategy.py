@@ -360,7 +360,7 @@ def test_prose_fences_and_reasoning_are_passed_over():
         ("def strategy(board):\n    x = 1\n    return (\n", 3, "was never closed"),
         ("\nimport os\n" + LETTER, 2, "import of 'os' is not allowed"),
         (answer("7"), None, "answered 7"),
-        ("def strategy(board):\n    while True:\n        pass\n", None, "0.4 s of CPU"),
+        ("def strategy(board):\n    while True:\n        pass\n", None, "more than"),
     ],
 )
 def test_every_failure_says_where_and_why(code, line, reason):
