@@ -20,8 +20,8 @@ GAMES = ("Game2048-v0", "Game2048-Strategy-v0")
 FROM_DATA = MATHS + CODE
 IDS = (*FROM_DATA, "Arithmetic-v0", "Countdown-v0", *GAMES, "GuessNumber-v0")
 MAXIMA = dict(zip(IDS, (13.0, 4.0, 9.5, 1.0, 1.0, 1.5, 1.1, 2.0, 29.0, 1.0), strict=True))
-# No program of a few lines is sure to reach 2048; every gold program reaches a small tile.
-KWARGS = {"Game2048-Strategy-v0": {"target": 32, "games": 2}}
+# No gold program is sure to reach 2048; all are to reach 16 (none missed it in 20,000 games).
+KWARGS = {"Game2048-Strategy-v0": {"target": 16, "games": 2}}
 
 
 def kwargs(env_id):
