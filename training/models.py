@@ -280,7 +280,8 @@ def _shared_engine(config: TrainConfig) -> dict[str, Any]:
 
 def _context(name: str) -> int:
     """The model's own limit, so far as there is memory for it."""
-    return min(_config(name).get_text_config().max_position_embeddings, _MAX_LENGTH)
+    own: int = _config(name).get_text_config().max_position_embeddings
+    return min(own, _MAX_LENGTH)
 
 
 def _config(name: str) -> Any:

@@ -115,8 +115,8 @@ def weight_bytes(model: Any, four_bit: bool) -> float:
     quantised = getattr(model, "quantization_config", None)
     with torch.device("meta"):
         shapes = AutoModelForCausalLM.from_config(model)
-    inner = sum(p.numel() for n, p in shapes.named_parameters() if ".layers." in n)
-    outer = sum(p.numel() for n, p in shapes.named_parameters() if ".layers." not in n)
+    inner: int = sum(p.numel() for n, p in shapes.named_parameters() if ".layers." in n)
+    outer: int = sum(p.numel() for n, p in shapes.named_parameters() if ".layers." not in n)
     return inner * _bytes_each(quantised, four_bit) + outer * _PLAIN_BYTES
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 from taskgym.agents.chat import Renderer
 from taskgym.agents.policy import Policy
-from taskgym.training.cli import add_working_directory, parse_evaluate_config, read_yaml
+from taskgym.training.cli import add_working_directory, parse_evaluate_config
 from taskgym.training.config import EvaluateConfig
 from taskgym.training.environment import prepare_environment
 from taskgym.training.errors import run_command
 from taskgym.training.metrics import plain
 from taskgym.training.policies import check_policy, open_chat, open_policy
+from taskgym.training.recipes import read_yaml
 
 
 def main() -> None:
