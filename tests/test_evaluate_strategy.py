@@ -179,6 +179,11 @@ BROKEN = {
         "bad.py, line 3: NameError: name 'helper' is not defined",
         "    return helper(board)",
     ),
+    "control codes": (
+        "def strategy(b):\n    raise ValueError('\\x1b[31m\\ud800\\n\u202e')\n",
+        "bad.py, line 2: ValueError: \\x1b[31m\\ud800\\n\\u202e",
+        "raise ValueError",
+    ),
     "answers nothing": ("def strategy(b):\n    pass\n", "bad.py: answered None", "after 0 moves"),
     "no function": ("def move(board):\n    return 'W'\n", "bad.py: it defines no strategy", ""),
     "empty": ("", "bad.py: it defines no strategy", ""),

@@ -152,10 +152,15 @@ def _played(seed: int, trial: Trial) -> Played:
         game.get("moves", 0),
         game.get("keys", ""),
         game.get("seconds", math.nan),
-        failure,
-        detail,
+        _printable(failure),
+        _printable(detail),
         trial.line,
     )
+
+
+def _printable(text: str) -> str:
+    """A program's words, which may be meant for a terminal, as plain text of one line."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def ladder_games(

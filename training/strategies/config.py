@@ -55,7 +55,8 @@ class EvaluateStrategyConfig:
     @property
     def workers(self) -> int:
         """How many games are played at a time."""
-        return self.jobs or len(os.sched_getaffinity(0))
+        affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+        return self.jobs or (len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
 def parse(argv: Sequence[str]) -> EvaluateStrategyConfig:
