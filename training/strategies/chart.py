@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from taskgym.envs.game2048.games import Played
 from taskgym.training import drawing
-from taskgym.training.drawing import COLOURS, INK, LEGEND, PALE
+from taskgym.training.drawing import COLOURS, LEGEND, PALE
 from taskgym.training.strategies.summary import REACH, Summary, reached
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ def _scores(axes: Axes, games: Mapping[str, Sequence[Played]]) -> None:
         scores = np.sort([max(game.score, 1) for game in played])
         share = 100 * (1 - np.arange(len(scores)) / len(scores))
         axes.step(scores, share, where="pre", color=colour, lw=2, label=drawing.plain_text(name))
-    drawing.label(axes, "Scores", "games that score at least so much (%)", x="score")
+    drawing.label(
+        axes, "Scores; means of the ladder", "games that score at least so much (%)", x="score"
+    )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
     axes.xaxis.set_minor_formatter(lambda *_: "")
@@ -72,10 +74,6 @@ def _reach(axes: Axes, games: Mapping[str, Sequence[Played]]) -> None:
 def _rung(left: Axes, right: Axes, name: str, summary: Summary, style: str) -> None:
     """A player of the ladder: its mean score as a mark, its tiles as a dashed line."""
     left.axvline(summary["mean_score"], color=PALE, lw=1.2, ls=style, zorder=0)
-    left.annotate(
-        name, (summary["mean_score"], 1), (2, 0), textcoords="offset points",
-        fontsize=8, color=INK, rotation=90, va="bottom",
-    )  # fmt: skip
     shares = [100 * summary["reach"].get(str(tile), 0.0) for tile in REACH]
     right.plot(np.arange(len(REACH)), shares, color=PALE, ls=style, lw=1.5, label=f"ladder: {name}")
 
