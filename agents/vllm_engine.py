@@ -34,6 +34,7 @@ def start_engine(
     max_model_len: int | None,
     gpu_memory_utilization: float,
     on_cpu: bool,
+    four_bit: bool = False,
     standby: bool = False,
 ) -> Any:
     """An `LLMEngine` that answers with log-probabilities and takes adapters.
@@ -45,6 +46,7 @@ def start_engine(
         max_model_len: Tokens of a prompt and its completion at most; None: the model's own limit.
         gpu_memory_utilization: Share of the GPU's memory for weights and cache; a CPU ignores it.
         on_cpu: Runs eagerly, since compiling for a CPU takes minutes and gains little.
+        four_bit: Quantises the weights as bitsandbytes does for the learner.
         standby: Lets the engine sleep and give back its memory (`StandbyPolicy`).
 
     Raises:
@@ -65,6 +67,7 @@ def start_engine(
         gpu_memory_utilization=gpu_memory_utilization,
         logprobs_mode="processed_logprobs",  # of the distribution that tokens are drawn from
         enforce_eager=on_cpu,
+        quantization="bitsandbytes" if four_bit else None,
         enable_sleep_mode=standby,
         disable_log_stats=True,
         seed=0,

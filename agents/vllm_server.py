@@ -50,6 +50,7 @@ class VllmServer:
         gpu_memory_utilization: float,
         on_cpu: bool,
         log: Path,
+        four_bit: bool = False,
     ):
         self._port = _free_port()
         self.url = f"http://127.0.0.1:{self._port}"
@@ -68,6 +69,7 @@ class VllmServer:
             *("--max-loras", "2"),
             *(("--max-model-len", str(max_model_len)) if max_model_len else ()),
             *(("--enforce-eager",) if on_cpu else ()),
+            *(("--quantization", "bitsandbytes") if four_bit else ()),
         ]
         # The kernel ends a process with the thread that started it: this one lives until `stop`.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="taskgym-server")

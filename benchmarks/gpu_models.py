@@ -7,12 +7,15 @@ vocabulary: a random model says nothing anyway.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_WHOLE = ".whole"  # marks a folder that is finished
 _BLOCK = 128  # rows and columns that share one scale in an FP8 checkpoint
 _ROPE_3_1 = {
     "rope_type": "llama3",
@@ -25,6 +28,9 @@ _QWEN3 |= {"vocab_size": 151936, "rope_theta": 1e6, "max_position_embeddings": 4
 _QWEN3 |= {"num_hidden_layers": 36}
 _LLAMA3 = {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128256, "rope_theta": 5e5}
 _LLAMA3 |= {"max_position_embeddings": 131072, "rms_norm_eps": 1e-5}
+
+_TINY = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "head_dim": 128}
+_TINY |= {"num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 49152}
 
 # name -> (transformers' model type, what its config.json on the hub says)
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -49,6 +55,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"num_attention_heads": 24, "rope_scaling": _ROPE_3_1 | {"factor": 32.0}}
         | {"tie_word_embeddings": True},
     ),
+    "tiny": ("qwen3", _QWEN3 | _TINY),  # to try the paths themselves
     "gpt-oss-20b": (
         "gpt_oss",
         {"num_hidden_layers": 24, "num_local_experts": 32, "num_experts_per_tok": 4},
@@ -57,18 +64,21 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def make_model(name: str, layers: int, folder: Path) -> Path:
-    """Saves a random bf16 model and its tokenizer.
+    """Saves a random bf16 model and its tokenizer, once for all processes that ask for it.
 
     Args:
         name: One of `SHAPES`.
         layers: Of these many layers; 0 for all of them.
-        folder: Where to; one that is there already is taken as it is.
+        folder: Where to; one that is whole already is taken as it is.
     """
+    with _alone(folder):
+        return folder if (folder / _WHOLE).exists() else _make(name, layers, folder)
+
+
+def _make(name: str, layers: int, folder: Path) -> Path:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    if (folder / "config.json").exists():
-        return folder
     kind, shape = SHAPES[name]
     shape = shape | ({"num_hidden_layers": layers} if layers else {})
     config = AutoConfig.for_model(kind, **shape, bos_token_id=1, eos_token_id=2, pad_token_id=2)
@@ -77,9 +87,10 @@ def make_model(name: str, layers: int, folder: Path) -> Path:
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     tokenizer().save_pretrained(folder)
     model.generation_config.eos_token_id = 2
-    model.save_pretrained(folder)  # the config last: it says that the folder is whole
+    model.save_pretrained(folder)
     del model
     torch.cuda.empty_cache()
+    (folder / _WHOLE).touch()
     return folder
 
 
@@ -89,14 +100,17 @@ def make_fp8(plain: Path, folder: Path) -> Path:
     The form is that of `Qwen3-8B-FP8`: e4m3 with one scale for each block of 128 x 128 weights.
     Afterwards both folders hold one model, so that what is learned on one can be read on the other.
     """
+    with _alone(folder):
+        return folder if (folder / _WHOLE).exists() else _quantise(plain, folder)
+
+
+def _quantise(plain: Path, folder: Path) -> Path:
     import torch
     from safetensors.torch import load_file, save_file
 
-    if (folder / "config.json").exists():
-        return folder
     tensors: dict[str, Any] = {}
     for file in sorted(plain.glob("*.safetensors")):
-        tensors |= load_file(file)
+        tensors |= load_file(file, device="cuda" if torch.cuda.is_available() else "cpu")
     fp8, rounded = {}, {}
     for name, tensor in tensors.items():
         rounded[name] = tensor
@@ -121,18 +135,33 @@ def make_fp8(plain: Path, folder: Path) -> Path:
     generation = "generation_config.json"
     (folder / generation).write_text((plain / generation).read_text())
     (folder / "config.json").write_text(json.dumps(config, indent=1))
+    (folder / _WHOLE).touch()
     return folder
 
 
 def tokenizer() -> Any:
-    """SmolLM2's, from the converted model where it is, else from the GGUF it comes from."""
+    """SmolLM2's, from the converted model where it is, else from the GGUF it comes from, once."""
     from taskgym.training import smollm2
     from transformers import AutoTokenizer
 
     converted = smollm2._cached(None)
     if converted.exists():
         return AutoTokenizer.from_pretrained(converted)
-    return smollm2._load_tokenizer(next(_gguf_files()))
+    own = smollm2.cache_folder() / "tokenizer"
+    with _alone(own):
+        if not (own / _WHOLE).exists():
+            smollm2._load_tokenizer(next(_gguf_files())).save_pretrained(own)
+            (own / _WHOLE).touch()
+    return AutoTokenizer.from_pretrained(own)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time makes a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _gguf_files() -> Iterator[Path]:

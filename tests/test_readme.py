@@ -1,4 +1,4 @@
-"""Runs what README.md, CONTRIBUTING.md and docs/*.md show, so that a reader can paste it.
+"""Runs what README.md, CONTRIBUTING.md and docs show, so that a reader can paste it.
 
 Every ``python`` block runs by itself, in a folder shared by its document. The commands in ``bash``
 blocks are tried as far as costs nothing: a dry run, or their flags looked up in ``--help``; make's
@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(
     r"^(?:<!--(?P<note>[^\n]*)-->\n)?```(?P<lang>\w+)\n(?P<code>.*?)^```$", re.M | re.S
 )

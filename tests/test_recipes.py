@@ -1,4 +1,4 @@
-"""The recipes: names, small forms, the notebooks' own settings, templates, warm-up data."""
+"""The recipes: names, small forms, the notebooks' own settings, chat templates."""
 
 from pathlib import Path
 from typing import Any

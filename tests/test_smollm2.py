@@ -79,7 +79,7 @@ def test_the_cache_is_where_the_variables_say(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert smollm2._default_cache() == Path(expected)
+    assert smollm2.cache_folder() == Path(expected)
 
 
 @pytest.mark.usefixtures("convertible")

@@ -62,6 +62,21 @@ def test_worked_solutions_stand_in_the_env_s_tags_without_think_tags(
     assert "think>" not in reply and "<SOLUTION>2</SOLUTION><|im_end|>" in reply
 
 
+def test_what_the_template_has_begun_is_not_said_again(tokenizer: Any, tmp_path: Path) -> None:
+    from taskgym.training.models import chat_template
+
+    data = rows(tmp_path / "w.jsonl", ("1+1?", "one and one", "2"))
+    own = tokenizer.chat_template
+    tokenizer.chat_template = chat_template(TrainConfig(chat_template="working-out"), own)
+    try:
+        (example,) = examples("Math-DAPO-v0", tokenizer, WarmupConfig(data=data), data="sample")
+    finally:
+        tokenizer.chat_template = own
+    assert learned(tokenizer, example).startswith("one and one<end_working_out>")
+    whole = tokenizer.decode(example["input_ids"])
+    assert whole.count("1+1?<start_working_out>one and one") == 1
+
+
 def test_rows_that_are_held_out_are_no_worked_examples(tokenizer: Any, tmp_path: Path) -> None:
     plan = TaskPlan(env_factory("Math-DAPO-v0", {"data": "sample"}), seed=0, held_out=8)
     asked = sorted(plan.held_out_questions())

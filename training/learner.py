@@ -26,7 +26,7 @@ from taskgym.agents.rollout import Rollout
 from taskgym.agents.traces import to_record, write_episodes
 from taskgym.envs import TaskgymError
 from taskgym.training.callbacks import RunCallback
-from taskgym.training.config import TrainConfig
+from taskgym.training.config import GrpoConfig, TrainConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.folder import RunFolder
 from taskgym.training.models import Loaded
@@ -247,7 +247,7 @@ def grpo_arguments(config: TrainConfig, output: Path) -> GRPOConfig:
         importance_sampling_level=grpo.importance_sampling_level,
         beta=grpo.beta,
         epsilon=grpo.epsilon,
-        epsilon_high=grpo.epsilon_high,
+        epsilon_high=_clip_above(grpo),
         mask_truncated_completions=False,  # env_mask does it, and knows the env's own limits too
         max_grad_norm=grpo.max_grad_norm,
         weight_decay=grpo.weight_decay,
@@ -272,6 +272,13 @@ def grpo_arguments(config: TrainConfig, output: Path) -> GRPOConfig:
         disable_dropout=True,
         push_to_hub=False,
     )
+
+
+def _clip_above(grpo: GrpoConfig) -> float | None:
+    """TRL's own default for dapo, said outright: Unsloth would take None for the paper's 0.28."""
+    if grpo.epsilon_high is None and grpo.loss_type == "dapo":
+        return grpo.epsilon
+    return grpo.epsilon_high
 
 
 class _Synced:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import logging
@@ -18,6 +19,7 @@ from taskgym.training.config import LoraConfig, TrainConfig
 from taskgym.training.devices import gpu_memory, has_cuda
 from taskgym.training.errors import ConfigError, ModelError, disk_is_full
 from taskgym.training.preflight import check_size
+from taskgym.training.smollm2 import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +78,8 @@ def load_model(config: TrainConfig) -> Loaded:
     """
     name = _find(config.model) if config.model else _default_model()
     loader, why = choose_loader(config.loader, has_cuda(), _installed("unsloth"))
+    if loader == "unsloth":
+        _import_unsloth(config)
     if has_cuda():
         check_size(config, loader, _config(name), gpu_memory(), name)
     logger.info("loading %s with %s: %s", name, loader, why)
@@ -239,9 +243,6 @@ def _base_model(name: str, load_in_4bit: bool) -> Any:
 
 
 def _load_unsloth(name: str, config: TrainConfig) -> tuple[Any, Any]:
-    if config.standby:
-        # Read when Unsloth is imported; the second keeps it from replacing gpu_memory_utilization.
-        os.environ["UNSLOTH_VLLM_STANDBY"] = os.environ["UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE"] = "1"
     from unsloth import FastLanguageModel
 
     try:
@@ -266,6 +267,19 @@ def _load_unsloth(name: str, config: TrainConfig) -> tuple[Any, Any]:
     return model, tokenizer
 
 
+def _import_unsloth(config: TrainConfig) -> None:
+    """Before transformers, which it rewrites; what the user has set in the environment stays."""
+    # Its rewritten modules would else lie in the folder where the command was typed.
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_folder() / "unsloth_compiled"))
+    # Its compiled loss had not finished a first step after minutes (docs/gpu.md).
+    os.environ.setdefault("UNSLOTH_COMPILE_DISABLE", "1")
+    if config.standby:
+        os.environ.setdefault("UNSLOTH_VLLM_STANDBY", "1")
+        # Or it would replace gpu_memory_utilization by a share of its own.
+        os.environ.setdefault("UNSLOTH_VLLM_STANDBY_UTIL_OVERRIDE", "1")
+    importlib.import_module("unsloth")
+
+
 def _shared_engine(config: TrainConfig) -> dict[str, Any]:
     """What makes Unsloth start vLLM first and build the learner on the engine's own weights."""
     from taskgym.agents.vllm_engine import MAX_LORAS, admitted_rank
@@ -280,8 +294,8 @@ def _shared_engine(config: TrainConfig) -> dict[str, Any]:
 
 def _context(name: str) -> int:
     """The model's own limit, so far as there is memory for it."""
-    own: int = _config(name).get_text_config().max_position_embeddings
-    return min(own, _MAX_LENGTH)
+    limit: int = _config(name).get_text_config().max_position_embeddings
+    return min(limit, _MAX_LENGTH)
 
 
 def _config(name: str) -> Any:

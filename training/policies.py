@@ -145,6 +145,7 @@ def _engine_options(config: PolicyFlags, base: Base) -> dict[str, Any]:
         "max_model_len": config.max_model_len or None,
         "gpu_memory_utilization": config.gpu_memory_utilization,
         "on_cpu": not has_cuda(),
+        "four_bit": getattr(config, "load_in_4bit", False),  # the same weights as the learner's
     }
 
 

@@ -115,9 +115,9 @@ def weight_bytes(model: Any, four_bit: bool) -> float:
     quantised = getattr(model, "quantization_config", None)
     with torch.device("meta"):
         shapes = AutoModelForCausalLM.from_config(model)
-    inner: int = sum(p.numel() for n, p in shapes.named_parameters() if ".layers." in n)
-    outer: int = sum(p.numel() for n, p in shapes.named_parameters() if ".layers." not in n)
-    return inner * _bytes_each(quantised, four_bit) + outer * _PLAIN_BYTES
+    inner = sum(p.numel() for n, p in shapes.named_parameters() if ".layers." in n)
+    outer = sum(p.numel() for n, p in shapes.named_parameters() if ".layers." not in n)
+    return float(inner * _bytes_each(quantised, four_bit) + outer * _PLAIN_BYTES)
 
 
 def _bytes_each(quantised: Any, four_bit: bool) -> float:

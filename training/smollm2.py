@@ -65,10 +65,11 @@ def resolve_smollm2(cache: Path | None = None) -> Path:
 
 
 def _cached(cache: Path | None) -> Path:
-    return (cache or _default_cache()) / NAME
+    return (cache or cache_folder()) / NAME
 
 
-def _default_cache() -> Path:
+def cache_folder() -> Path:
+    """Where things are kept that can be made again."""
     if own := os.environ.get("TASKGYM_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "taskgym"

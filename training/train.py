@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 from taskgym.agents.chat import Renderer
-from taskgym.agents.policy import Policy
+from taskgym.agents.policy import Policy, RestingPolicy
 from taskgym.envs import SingleTurnEnv, TaskgymError
 from taskgym.training.config import TrainConfig
 from taskgym.training.errors import INTERRUPTED, ConfigError, RunError, disk_is_full
@@ -162,6 +162,8 @@ class _Stages:
     def _warm_up(self) -> None:
         from taskgym.training.warmup import warm_up
 
+        if isinstance(self.policy, RestingPolicy):
+            self.policy.rest()
         warm_up(self.config, self.loaded, self.plan, self.folder.checkpoints / "warmup")
         part = self.folder.path / "warmup.tmp"  # renamed when whole, so that a kill leaves none
         shutil.rmtree(part, ignore_errors=True)
