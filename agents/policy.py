@@ -11,6 +11,7 @@ from taskgym.agents.adapter import Adapter
 
 if TYPE_CHECKING:
     from taskgym.agents.episode import Episode
+    from taskgym.agents.vision import Seen
 
 Finish = Literal["stop", "length"]
 
@@ -54,6 +55,7 @@ class Request:
         seed: Seed of this completion's sampling noise alone.
         sampling: How to draw.
         episode: The running episode, which scripted policies read.
+        seen: The pictures that the prompt shows, if it shows any.
     """
 
     request_id: int
@@ -61,6 +63,7 @@ class Request:
     seed: int
     sampling: Sampling
     episode: Episode
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,13 @@ from typing import Any
 from taskgym.agents.adapter import Adapter
 from taskgym.agents.policy import Completion, Finish, Request, Sampling
 from taskgym.agents.server_client import NotFoundError, ServerClient, ServerError
+from taskgym.agents.vision import Seen, check_same_prompt, with_urls
 
 _POLL_SECONDS = 0.05  # how long `poll` waits for a first answer
 # vLLM's server puts what a model's generation config says wherever a request says nothing.
 _PLAIN = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 _EXACT = {"logprobs": 0, "return_token_ids": True}
+_EXACT_CHAT = {"logprobs": True, "top_logprobs": 0, "return_token_ids": True}
 
 
 class ConcurrentPolicy(ABC):
@@ -86,7 +88,7 @@ class ChatServerPolicy(ConcurrentPolicy):
         self._version = version
 
     def _ask(self, request: Request, *writer: Any) -> Completion:
-        messages = request.episode.trajectory.messages
+        messages = with_urls(request.episode.trajectory.messages)
         asked = _drawn(request.sampling, request.seed)
         body = {"model": self._model, "messages": messages, **asked}
         (choice,) = self._client.post("/v1/chat/completions", body)["choices"]
@@ -171,9 +173,26 @@ class ServerPolicy(ConcurrentPolicy):
             return Completion(request.request_id, "", (), (), "length", served.version)
         drawn = _drawn(request.sampling, request.seed)
         drawn["max_tokens"] = min(request.sampling.max_tokens, room)
+        if request.seen is not None:
+            return self._ask_about_pictures(request, request.seen, served, drawn)
         body = {"prompt": list(request.prompt_ids), **_PLAIN, **drawn, **_EXACT}
         body["stop_token_ids"] = self._stop_ids
         return self._complete(request.request_id, self._choice(body, served), served.version)
+
+    def _ask_about_pictures(
+        self, request: Request, seen: Seen, served: _Served, drawn: dict[str, Any]
+    ) -> Completion:
+        """Only the chat endpoint takes pictures; that it read the same tokens is checked."""
+        messages = with_urls(request.episode.trajectory.messages, seen.images)
+        never = {str(i): -100.0 for i in seen.unsayable}
+        stops = {"stop_token_ids": self._stop_ids, "logit_bias": never}
+        body = {"messages": messages, **_PLAIN, **drawn, **_EXACT_CHAT, **stops}
+        answer = self._answer("/v1/chat/completions", body, served)
+        check_same_prompt(request.prompt_ids, answer["prompt_token_ids"], self._client.url)
+        choice = answer["choices"][0]
+        told = [at["logprob"] for at in choice["logprobs"]["content"]]
+        choice["logprobs"] = {"token_logprobs": told}
+        return self._complete(request.request_id, choice, served.version)
 
     def _complete(self, request_id: int, choice: dict[str, Any], version: int) -> Completion:
         ids = tuple(choice["token_ids"])
@@ -184,17 +203,20 @@ class ServerPolicy(ConcurrentPolicy):
         return Completion(request_id, text, ids, logprobs, finish, version)
 
     def _choice(self, body: dict[str, Any], served: _Served) -> dict[str, Any]:
-        """The one answer to a request, written by just this adapter."""
+        choice: dict[str, Any] = self._answer("/v1/completions", body, served)["choices"][0]
+        return choice
+
+    def _answer(self, path: str, body: dict[str, Any], served: _Served) -> Any:
+        """The answer to a request, written by just this adapter."""
         body = {"model": served.name, **body}
         try:
-            answer = self._client.post("/v1/completions", body)
+            answer = self._client.post(path, body)
         except NotFoundError:
             self._load_again(served)
-            answer = self._client.post("/v1/completions", body)
+            answer = self._client.post(path, body)
         if answer["model"] != served.name:
             raise ServerError(f"asked {served.name} and {answer['model']} answered")
-        choice: dict[str, Any] = answer["choices"][0]
-        return choice
+        return answer
 
     def _brought(self, adapter: Adapter | None, version: int) -> _Served:
         if adapter is None:

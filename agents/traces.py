@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,11 @@ import gymnasium as gym
 from taskgym.agents.episode import Episode, Start, TextEnv, Trajectory
 from taskgym.agents.policy import Request, Sampling
 from taskgym.agents.scripted import ScriptedPolicy, replay
+from taskgym.envs.images import image_hash, to_png
 
 
 def to_record(trajectory: Trajectory, env_id: str, step: int) -> dict[str, Any]:
-    """One episode as JSON values. Images in messages become their type alone."""
+    """One episode as JSON values. Images in messages become PNG as base64, with their hash."""
     t = trajectory
     return {
         **{k: v for k, v in t.info.items() if isinstance(v, str | int | float | bool)},
@@ -42,7 +44,11 @@ def to_record(trajectory: Trajectory, env_id: str, step: int) -> dict[str, Any]:
 
 
 def write_episodes(path: Path, records: list[dict[str, Any]]) -> None:
-    """Appends episodes to a `.jsonl` file, each as one line."""
+    """Appends episodes to a `.jsonl` file, each as one line.
+
+    A picture that several of them show is kept in the first; the others have its hash.
+    """
+    _once(records)
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.writelines(json.dumps(record) + "\n" for record in records)
 
@@ -61,6 +67,7 @@ def replay_episode(record: dict[str, Any], env: TextEnv | None = None) -> Trajec
     `rewards` and `reward` of what comes back with the record's.
     """
     start = Start(record["seed"], record["index"], 0, record["group"], record["member"])
+    # The assistant's turns are text; pictures are shown anew by the env.
     said = [m["content"] for m in record["messages"] if m["role"] == "assistant"]
     policy = ScriptedPolicy(replay(said))
     episode = Episode(0, env or gym.make(record["env"]), start, Sampling())
@@ -75,5 +82,30 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
     content = message["content"]
     if isinstance(content, str):
         return message
-    parts = [part if part["type"] == "text" else {"type": part["type"]} for part in content]
-    return {"role": message["role"], "content": parts}
+    return {"role": message["role"], "content": [_part(part) for part in content]}
+
+
+def _once(records: list[dict[str, Any]]) -> None:
+    kept: set[str] = set()
+    for record in records:
+        for part in _pictures(record):
+            if part["hash"] in kept:
+                del part["png"]
+            kept.add(part["hash"])
+
+
+def _pictures(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for message in record["messages"]:
+        if isinstance(message["content"], list):
+            yield from (part for part in message["content"] if "png" in part)
+
+
+def _part(part: dict[str, Any]) -> dict[str, Any]:
+    if part["type"] != "image":
+        return part
+    image = part["image"]
+    return {"type": "image", "hash": image_hash(image), "png": _png(image)}
+
+
+def _png(image: Any) -> str:
+    return base64.b64encode(to_png(image)).decode()

@@ -10,6 +10,7 @@ from typing import Any
 
 from taskgym.agents.adapter import Adapter
 from taskgym.agents.policy import Completion, Finish, Request
+from taskgym.agents.vision import Seen, check_same_prompt
 from taskgym.agents.vllm_engine import load_from_memory
 
 # Ids and names of adapters, never used twice in a process: vLLM keeps what it has computed by them.
@@ -54,7 +55,8 @@ class VllmPolicy:
             self._done.append(Completion(request.request_id, "", (), (), "length", self._version))
             return
         self._running[str(request.request_id)] = request, self._version
-        self._add(str(request.request_id), request.prompt_ids, self._parameters(request, room))
+        parameters = self._parameters(request, room)
+        self._add(str(request.request_id), request.prompt_ids, parameters, request.seen)
 
     def poll(self) -> list[Completion]:
         """One step of the engine: a token for each running request."""
@@ -99,8 +101,15 @@ class VllmPolicy:
         self._files.cleanup()
         self._engine = None
 
-    def _add(self, name: str, ids: Sequence[int], parameters: Any) -> None:
-        prompt = {"prompt_token_ids": list(ids)}
+    def _add(
+        self, name: str, ids: Sequence[int], parameters: Any, seen: Seen | None = None
+    ) -> None:
+        prompt: dict[str, Any] = {"prompt_token_ids": list(ids)}
+        if seen is not None:  # vLLM widens the placeholders itself
+            prompt = {
+                "prompt_token_ids": seen.short(ids),
+                "multi_modal_data": {"image": list(seen.images)},
+            }
         self._engine.add_request(name, prompt, parameters, lora_request=self._lora)
 
     def _parameters(self, request: Request, room: int) -> Any:
@@ -116,6 +125,7 @@ class VllmPolicy:
             max_tokens=min(sampling.max_tokens, room),
             seed=request.seed,
             stop_token_ids=self._stop_ids,
+            logit_bias=_never(request.seen),
             logprobs=0,  # the sampled token's own
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -123,6 +133,8 @@ class VllmPolicy:
 
     def _complete(self, output: Any) -> Completion:
         request, version = self._running.pop(output.request_id)
+        if request.seen is not None:
+            check_same_prompt(request.prompt_ids, output.prompt_token_ids, "vLLM")
         (sample,) = output.outputs
         ids = tuple(sample.token_ids)
         logprobs = tuple(at[i].logprob for at, i in zip(sample.logprobs, ids, strict=True))
@@ -143,3 +155,8 @@ class VllmPolicy:
             adapter.write(folder)
             self._engine.add_lora(lora)
         return lora
+
+
+def _never(seen: Seen | None) -> dict[int, float] | None:
+    """A bias against tokens that stand for pictures; -100 is as far as vLLM goes."""
+    return dict.fromkeys(seen.unsayable, -100.0) if seen is not None else None

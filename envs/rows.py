@@ -50,6 +50,7 @@ def to_tasks(
     *,
     columns: Mapping[str, str] | None = None,
     numeric: bool = False,
+    beside: str | None = None,
 ) -> Tasks:
     """Turns rows into tasks.
 
@@ -62,13 +63,15 @@ def to_tasks(
         columns: Canonical key -> column, where they are not called `question`, `prompt` or
             `problem`, and `answer` or `solution`. Dots reach into nested mappings.
         numeric: Keep only rows whose answer is a plain number.
+        beside: A column that is asked about as well, such as the hash of an image: rows that
+            differ in it are different tasks.
 
     Raises:
         DataError: A row lacks a column, or no row is left.
     """
     dropped: Counter[str] = Counter()
-    tasks = [task for row in rows if (task := _task(row, columns or {}, numeric, dropped))]
-    tasks = _consistent(tasks, dropped)
+    tasks = [task for row in rows if (task := _task(row, columns or {}, numeric, beside, dropped))]
+    tasks = _consistent(tasks, beside, dropped)
     if dropped:
         logger.info("%s: kept %d tasks, dropped %s", name, len(tasks), dict(dropped))
     if not tasks:
@@ -94,7 +97,11 @@ def is_number(text: str) -> bool:
 
 
 def _task(
-    row: Row, columns: Mapping[str, str], numeric: bool, dropped: Counter[str]
+    row: Row,
+    columns: Mapping[str, str],
+    numeric: bool,
+    beside: str | None,
+    dropped: Counter[str],
 ) -> Task | None:
     question, answer = (find_column(row, key, columns) for key in ("question", "answer"))
     if question is None or not _content(question).strip():
@@ -108,7 +115,8 @@ def _task(
         dropped["answer is no number"] += 1
         return None
     asked = _content(question)
-    return Task(asked, text, task_id(asked, text), MappingProxyType(dict(row)))
+    whole = asked if beside is None else f"{asked}\0{row[beside]}"
+    return Task(asked, text, task_id(whole, text), MappingProxyType(dict(row)))
 
 
 def cut_answer(answer: str) -> str:
@@ -170,16 +178,17 @@ def _reach(row: Row, path: str) -> tuple[bool, Any]:
     return True, value
 
 
-def _consistent(tasks: Sequence[Task], dropped: Counter[str]) -> list[Task]:
-    answers: dict[str, set[str]] = {}
-    for task in tasks:
-        answers.setdefault(task.question, set()).add(task.answer)
-    kept: dict[str, Task] = {}
-    for task in tasks:
-        if len(answers[task.question]) > 1:
+def _consistent(tasks: Sequence[Task], beside: str | None, dropped: Counter[str]) -> list[Task]:
+    asked = [(task.question, task.row[beside] if beside else None) for task in tasks]
+    answers: dict[Any, set[str]] = {}
+    for key, task in zip(asked, tasks, strict=True):
+        answers.setdefault(key, set()).add(task.answer)
+    kept: dict[Any, Task] = {}
+    for key, task in zip(asked, tasks, strict=True):
+        if len(answers[key]) > 1:
             dropped["two answers"] += 1
-        elif task.question in kept:
+        elif key in kept:
             dropped["duplicate"] += 1
         else:
-            kept[task.question] = task
+            kept[key] = task
     return list(kept.values())

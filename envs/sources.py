@@ -162,9 +162,21 @@ def _hub(name: str, split: str, config: str | None) -> list[Row]:
             f'give data= a local file or "sample"'
         )
     try:
-        return list(datasets.load_dataset(repository, named or config, split=split))
+        rows = datasets.load_dataset(repository, named or config, split=split)
+        return list(_undecoded(rows, datasets))
     except Exception as error:  # what load_dataset raises is not documented
         raise DataError(f"{name!r}, split {split!r}: {_short(error)}") from error
+
+
+def _undecoded(rows: Any, datasets: Any) -> Any:
+    """Rows whose images are the bytes of their files: decoded, thousands would fill the memory."""
+    plain = datasets.Image(decode=False)
+    for name, feature in getattr(rows, "features", {}).items():
+        if isinstance(feature, datasets.Image):
+            rows = rows.cast_column(name, plain)
+        elif isinstance(getattr(feature, "feature", None), datasets.Image):
+            rows = rows.cast_column(name, type(feature)(plain))
+    return rows
 
 
 def _cached(repository: str, datasets: Any) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import base64
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -80,12 +81,12 @@ class Chat(spaces.Space[Messages]):
         return isinstance(x, list) and all(_is_message(message) for message in x)
 
     def to_jsonable(self, sample_n: Iterable[Messages]) -> list[Messages]:
-        """Messages without images are JSON as they are."""
-        return list(sample_n)
+        """Messages as JSON: images become PNG as base64, the rest is JSON already."""
+        return [[_coded(message, _encoded) for message in messages] for messages in sample_n]
 
     def from_jsonable(self, sample_n: list[Any]) -> list[Messages]:
         """The inverse of `to_jsonable`."""
-        return list(sample_n)
+        return [[_coded(message, _decoded) for message in messages] for messages in sample_n]
 
     def __repr__(self) -> str:
         return "Chat()"
@@ -110,3 +111,26 @@ def _is_part(part: Any) -> bool:
         return False
     payload = PARTS.get(part.get("type", ""))
     return payload is not None and payload in part
+
+
+def _coded(message: Message, convert: Callable[[dict[str, Any]], dict[str, Any]]) -> Message:
+    content = message["content"]
+    if isinstance(content, str):
+        return message
+    return {**message, "content": [convert(part) for part in content]}
+
+
+def _encoded(part: dict[str, Any]) -> dict[str, Any]:
+    from taskgym.envs.images import to_png
+
+    if part["type"] != "image":
+        return part
+    return {"type": "image", "png": base64.b64encode(to_png(part["image"])).decode()}
+
+
+def _decoded(part: dict[str, Any]) -> dict[str, Any]:
+    from taskgym.envs.images import open_image
+
+    if "png" not in part:
+        return part
+    return {"type": "image", "image": open_image(base64.b64decode(part["png"]), "an image")}

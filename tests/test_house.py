@@ -43,6 +43,7 @@ DEFERRED = {
     "envs/answer_worker.py",
     "training/callbacks.py",
     "training/learner.py",
+    "training/shown_processor.py",
     "training/warmup.py",
 }
 ONLY_TRL = {"training/learner.py", "training/warmup.py"}

@@ -19,7 +19,8 @@ def examples(env: str, tokenizer: Any, warmup: WarmupConfig, **kwargs: Any) -> l
 
     plan = TaskPlan(env_factory(env, kwargs), seed=0, held_out=8)
     config = TrainConfig(env=env, warmup=warmup)
-    return _short(warmup, list(_examples(config, plan, Renderer(tokenizer))))
+    short = _short(warmup, list(_examples(config, plan, Renderer(tokenizer))))
+    return [example.row(0) for example in short]
 
 
 def learned(tokenizer: Any, example: dict[str, Any]) -> str:

@@ -42,6 +42,10 @@ class LoraConfig:
     """Names of the adapted linear layers."""
     first_layer: int = 0
     """Adapt this layer and those above it; learning gets cheaper the higher it is."""
+    language: bool = True
+    """Of a vision-language model: adapt the layers that read and write text."""
+    vision: bool = False
+    """Of a vision-language model: adapt the layers that look at pictures, and the projector."""
     seed: int = 3407
     """Of the adapter's initial weights."""
 
@@ -49,6 +53,8 @@ class LoraConfig:
         _at_least("lora.rank", self.rank, 1)
         _at_least("lora.alpha", self.alpha, 1)
         _at_least("lora.first_layer", self.first_layer, 0)
+        if not self.language and not self.vision:
+            raise ValueError("lora adapts nothing: lora.language and lora.vision are both off")
 
 
 @dataclass(frozen=True)

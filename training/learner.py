@@ -18,7 +18,6 @@ from typing import Any
 import torch
 import trl.trainer.utils
 from datasets import Dataset
-from taskgym.agents.chat import Renderer
 from taskgym.agents.episode import Trajectory
 from taskgym.agents.groups import Group, Signal, collect_groups
 from taskgym.agents.policy import ApartPolicy, Policy, RestingPolicy
@@ -30,6 +29,7 @@ from taskgym.training.config import GrpoConfig, TrainConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.folder import RunFolder
 from taskgym.training.models import Loaded
+from taskgym.training.shown_processor import ShownProcessor, position_in
 from taskgym.training.sync import Sync
 from taskgym.training.tasks import TaskPlan
 from transformers import PrinterCallback, ProgressCallback
@@ -54,20 +54,23 @@ class Sampler:
         rollout: Rollout,
         sync: Sync,
         folder: RunFolder,
+        shown: ShownProcessor | None = None,
     ):
         self._sync = sync
+        self._shown = shown
         self._config = config
         self._plan = plan
         self._rollout = rollout
         self._folder = folder
         self._metrics: dict[str, float] = {}
 
-    def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, list[Any]]:
+    def __call__(self, prompts: Sequence[Any], trainer: Any) -> dict[str, list[Any]]:
         """Plays one group for each distinct prompt, which is its position in the step."""
         step = trainer.state.global_step
+        positions = [_position(prompt) for prompt in prompts]
         before, stale = dict(self._rollout.seconds), self._rollout.stale
         synced = self._sync(step)
-        played = list(self._groups(step, list(dict.fromkeys(int(p) for p in prompts))))
+        played = list(self._groups(step, list(dict.fromkeys(positions))))
         if isinstance(self._rollout.policy, RestingPolicy):
             self._rollout.policy.rest()
         kept = {group.trajectories[0].start.group: group for group in played}
@@ -76,10 +79,10 @@ class Sampler:
         spent = {phase: now - before[phase] for phase, now in self._rollout.seconds.items()}
         refused = {"sampling/stale": float(self._rollout.stale - stale)}
         self._metrics = step_metrics(played, kept, spent) | synced | refused
-        return self._samples(prompts, kept)
+        return self._samples(positions, kept)
 
     def env_total(
-        self, prompts: list[str], *, log_metric: Any, **columns: Any
+        self, prompts: list[Any], *, log_metric: Any, **columns: Any
     ) -> list[float | None]:
         """TRL's reward function: the env's rewards, which came along with the rollouts."""
         for name, value in self._metrics.items():
@@ -102,9 +105,11 @@ class Sampler:
             mask_truncated=grpo.mask_truncated_completions,
         )
 
-    def _samples(self, prompts: Sequence[str], kept: dict[int, Group]) -> dict[str, list[Any]]:
+    def _samples(self, positions: Sequence[int], kept: dict[int, Group]) -> dict[str, list[Any]]:
         members = {position: iter(group.trajectories) for position, group in kept.items()}
-        rows = [next(members[int(prompt)]) for prompt in prompts]
+        rows = [next(members[position]) for position in positions]
+        if self._shown is not None:
+            self._shown.show(positions, rows)
         return {
             "prompt_ids": [list(t.prompt_ids) for t in rows],
             "completion_ids": [t.completion_ids for t in rows],
@@ -201,16 +206,18 @@ def learn(
         Whether the last step was reached.
     """
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func: known, pinned by a test
-    rollout = Rollout(policy, plan.make_env, config.sampling, Renderer(loaded.tokenizer))
+    rollout = Rollout(policy, plan.make_env, config.sampling, loaded.renderer)
     score_completions_only()
-    sampler = Sampler(config, plan, rollout, sync, folder)
+    pictures = plan.pictures
+    shown = ShownProcessor(loaded.renderer, pictures) if pictures else None
+    sampler = Sampler(config, plan, rollout, sync, folder, shown)
     callback = RunCallback(folder, rollout, checkpoint, on_step)
     trainer = GRPOTrainer(
         model=loaded.model,
         reward_funcs=sampler.env_total,
         args=grpo_arguments(config, folder.checkpoints),
-        train_dataset=_positions(config.grpo.groups_per_step),
-        processing_class=loaded.tokenizer,
+        train_dataset=_positions(config.grpo.groups_per_step, pictures),
+        processing_class=shown or loaded.tokenizer,
         callbacks=[callback],
         rollout_func=sampler,
     )
@@ -311,5 +318,19 @@ def score_completions_only() -> None:
         trl.trainer.utils._use_triton = lambda device: True
 
 
-def _positions(groups: int) -> Dataset:
-    return Dataset.from_dict({"prompt": [str(position) for position in range(groups)]})
+def _positions(groups: int, pictures: int) -> Dataset:
+    """The rows of a step: a group's position, with room for its pictures if it has any.
+
+    Which pictures those are is known when the group has been played, so `ShownProcessor` puts them
+    there; TRL only counts what is in the column.
+    """
+    positions = [str(position) for position in range(groups)]
+    if not pictures:
+        return Dataset.from_dict({"prompt": positions})
+    asked = [[{"role": "user", "content": position}] for position in positions]
+    return Dataset.from_dict({"prompt": asked, "images": [[None] * pictures] * groups})
+
+
+def _position(prompt: Any) -> int:
+    """The position in a prompt as TRL hands it over: text, or a message with room for pictures."""
+    return int(prompt if isinstance(prompt, str) else position_in(prompt))

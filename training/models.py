@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from taskgym.agents.adapter import Adapter
-from taskgym.agents.chat import stop_ids
+from taskgym.agents.chat import Renderer, stop_ids
 from taskgym.training import recipes
 from taskgym.training.config import LoraConfig, TrainConfig
 from taskgym.training.devices import gpu_memory, has_cuda
 from taskgym.training.errors import ConfigError, ModelError, disk_is_full
 from taskgym.training.preflight import check_size
+from taskgym.training.sight import sight_targets
 from taskgym.training.smollm2 import cache_folder
 
 logger = logging.getLogger(__name__)
+
+_NAME_ONE = "name a vision-language model, such as unsloth/gemma-3-4b-it, with --model"
 
 _MAX_LENGTH = 32_768  # tokens of a prompt and its completions that Unsloth makes room for at most
 
@@ -36,6 +39,7 @@ class Base:
         tokenizer: The learner's.
         stop_ids: Every token that ends a turn.
         rank: The largest rank of the adapters that will come.
+        processor: Of a vision-language model, None for text alone.
     """
 
     name: str
@@ -43,6 +47,12 @@ class Base:
     tokenizer: Any
     stop_ids: Collection[int]
     rank: int
+    processor: Any = None
+
+    @property
+    def renderer(self) -> Renderer:
+        """Renders observations for this model; pictures too, if it sees."""
+        return renderer_for(self.tokenizer, self.processor)
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,7 @@ class Loaded:
         name: What was loaded: a hub id or folder.
         why: Which library loaded it and the reason.
         engine: vLLM's engine on the very same weights, where Unsloth brought one.
+        processor: Of a vision-language model, with its tokenizer inside; None for text alone.
     """
 
     model: Any
@@ -62,21 +73,40 @@ class Loaded:
     name: str
     why: str
     engine: Any = None
+    processor: Any = None
+
+    @property
+    def renderer(self) -> Renderer:
+        """Renders observations for this model; pictures too, if it sees."""
+        return renderer_for(self.tokenizer, self.processor)
 
     def base(self, rank: int) -> Base:
         """What a policy apart must know of it, for adapters up to this rank."""
         ends = stop_ids(self.tokenizer, self.model.generation_config)
         dtype = str(self.model.dtype).removeprefix("torch.")
-        return Base(self.name, dtype, self.tokenizer, ends, rank)
+        return Base(self.name, dtype, self.tokenizer, ends, rank, self.processor)
 
 
-def load_model(config: TrainConfig) -> Loaded:
+def renderer_for(tokenizer: Any, processor: Any) -> Renderer:
+    """What renders observations for a model: by its processor if it sees, else its tokenizer."""
+    if processor is None:
+        return Renderer(tokenizer)
+    from taskgym.agents.vision import VisionRenderer
+
+    return VisionRenderer(processor)
+
+
+def load_model(config: TrainConfig, *, sees: bool = False) -> Loaded:
     """Loads the model of a config with a fresh adapter.
 
+    Args:
+        config: Names it, or leaves it to the default.
+        sees: Whether it is shown pictures.
+
     Raises:
-        ModelError: It cannot be found or loaded here.
+        ModelError: It cannot be found or loaded here, or is shown pictures and cannot see.
     """
-    name = _find(config.model) if config.model else _default_model()
+    name = _named(config.model, sees)
     loader, why = choose_loader(config.loader, has_cuda(), _installed("unsloth"))
     if loader == "unsloth":
         _import_unsloth(config)
@@ -84,13 +114,15 @@ def load_model(config: TrainConfig) -> Loaded:
         check_size(config, loader, _config(name), gpu_memory(), name)
     logger.info("loading %s with %s: %s", name, loader, why)
     load = _load_unsloth if loader == "unsloth" else _load_transformers
-    model, tokenizer = load(name, config)
+    model, reader = load(name, config, sees)
+    processor, tokenizer = (reader, reader.tokenizer) if sees else (None, reader)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
-    tokenizer.chat_template = chat_template(config, tokenizer.chat_template)
+    speaker = processor or tokenizer
+    speaker.chat_template = chat_template(config, speaker.chat_template)
     engine = getattr(getattr(model, "vllm_engine", None), "llm_engine", None)
-    return Loaded(model, tokenizer, name, f"{loader}: {why}", engine)
+    return Loaded(model, tokenizer, name, f"{loader}: {why}", engine, processor)
 
 
 def chat_template(config: TrainConfig, own: str | None) -> str | None:
@@ -119,14 +151,17 @@ def chat_template(config: TrainConfig, own: str | None) -> str | None:
     return "".join(f"{{% set {name} = {json.dumps(v)} %}}" for name, v in values) + template
 
 
-def load_for_sampling(name: str, adapter: str, load_in_4bit: bool) -> tuple[Any, Any]:
-    """A model and its tokenizer, with a saved adapter or none, not to be trained.
+def load_for_sampling(
+    name: str, adapter: str, load_in_4bit: bool, *, sees: bool = False
+) -> tuple[Any, Any]:
+    """A model and its tokenizer (its processor, if it sees), with a saved adapter or none.
 
     Raises:
-        ModelError: It cannot be found or loaded here.
+        ModelError: It cannot be found or loaded here, or is shown pictures and cannot see.
     """
-    name = _find(name) if name else _default_model()
-    model, tokenizer = _base_model(name, load_in_4bit), read_tokenizer(_spoken(name, adapter))
+    name = _named(name, sees)
+    model = _base_model(name, load_in_4bit, sees)
+    tokenizer = _reader(_spoken(name, adapter), sees)
     if adapter:
         from peft import PeftModel
 
@@ -137,7 +172,7 @@ def load_for_sampling(name: str, adapter: str, load_in_4bit: bool) -> tuple[Any,
     return model.eval(), tokenizer
 
 
-def sampling_base(name: str, adapter: str) -> Base:
+def sampling_base(name: str, adapter: str, *, sees: bool = False) -> Base:
     """What a policy apart must know of a base model that nothing here will train.
 
     Raises:
@@ -145,15 +180,16 @@ def sampling_base(name: str, adapter: str) -> Base:
     """
     from transformers import GenerationConfig
 
-    name = _find(name) if name else _default_model()
-    tokenizer = read_tokenizer(_spoken(name, adapter))
+    name = _named(name, sees)
+    reader = _reader(_spoken(name, adapter), sees)
+    processor, tokenizer = (reader, reader.tokenizer) if sees else (None, reader)
     try:
         generation = GenerationConfig.from_pretrained(name)
     except (OSError, ValueError):
         generation = None  # many base models have none
     rank = read_adapter(adapter).rank if adapter else 1
     dtype = "bfloat16" if has_cuda() else "float32"
-    return Base(name, dtype, tokenizer, stop_ids(tokenizer, generation), rank)
+    return Base(name, dtype, tokenizer, stop_ids(tokenizer, generation), rank, processor)
 
 
 def read_adapter(folder: str) -> Adapter:
@@ -208,6 +244,45 @@ def _spoken(name: str, adapter: str) -> str:
     return adapter if (Path(adapter) / "tokenizer_config.json").is_file() else name
 
 
+def read_processor(name: str) -> Any:
+    """The processor of a vision-language model: its tokenizer and image processor.
+
+    A machine without a working torchvision, such as a CPU install, gets the processors that build
+    on Pillow; models that have no such one are refused there.
+
+    Raises:
+        ModelError: There is none, or it needs torchvision.
+    """
+    from transformers import AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise _missing(name, error) from error
+    except ImportError as error:
+        raise ModelError(
+            f"the processor of {name} needs torchvision, which is not here: {_first_line(error)}. "
+            "A CPU install has the processors that build on Pillow, such as Gemma 3's and LLaVA's"
+        ) from error
+    if getattr(processor, "image_processor", None) is None:
+        raise ModelError(f"{name} reads text only, and the env shows pictures; {_NAME_ONE}")
+    kind = type(processor.image_processor).__name__
+    logger.info("pictures are prepared by %s (%s)", kind, "Pillow" if "Pil" in kind else "torch")
+    return processor
+
+
+def _reader(name: str, sees: bool) -> Any:
+    return read_processor(name) if sees else read_tokenizer(name)
+
+
+def _named(name: str, sees: bool) -> str:
+    if name:
+        return _find(name)
+    if sees:
+        raise ModelError(f"the env shows pictures and the default model cannot see; {_NAME_ONE}")
+    return _default_model()
+
+
 def _default_model() -> str:
     from taskgym.training.smollm2 import resolve_smollm2
 
@@ -217,18 +292,20 @@ def _default_model() -> str:
         raise ModelError(f"no model was named and {error}") from error
 
 
-def _load_transformers(name: str, config: TrainConfig) -> tuple[Any, Any]:
+def _load_transformers(name: str, config: TrainConfig, sees: bool) -> tuple[Any, Any]:
     import torch
     from peft import get_peft_model
 
-    base, tokenizer = _base_model(name, config.load_in_4bit), read_tokenizer(name)
+    reader = _reader(name, sees)
+    base = _base_model(name, config.load_in_4bit, sees)
     torch.manual_seed(config.lora.seed)
-    return get_peft_model(base, _peft_config(config.lora, base.config.num_hidden_layers)), tokenizer
+    layers = base.config.get_text_config().num_hidden_layers
+    return get_peft_model(base, _peft_config(config.lora, layers, sees)), reader
 
 
-def _base_model(name: str, load_in_4bit: bool) -> Any:
+def _base_model(name: str, load_in_4bit: bool, sees: bool = False) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     if load_in_4bit and not has_cuda():
         raise ModelError("load_in_4bit needs CUDA and none was found; drop it on this machine")
@@ -236,17 +313,19 @@ def _base_model(name: str, load_in_4bit: bool) -> Any:
     dtype = torch.bfloat16 if has_cuda() else torch.float32
     quantized = {"quantization_config": _four_bit(dtype)} if load_in_4bit else {}
     device = {"device_map": {"": torch.cuda.current_device()}} if has_cuda() else {}
+    kind = AutoModelForImageTextToText if sees else AutoModelForCausalLM
     try:
-        return AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **quantized, **device)
+        return kind.from_pretrained(name, dtype=dtype, **quantized, **device)
     except (OSError, ValueError) as error:
         raise _missing(name, error) from error
 
 
-def _load_unsloth(name: str, config: TrainConfig) -> tuple[Any, Any]:
-    from unsloth import FastLanguageModel
+def _load_unsloth(name: str, config: TrainConfig, sees: bool) -> tuple[Any, Any]:
+    import unsloth
 
+    loader = unsloth.FastVisionModel if sees else unsloth.FastLanguageModel
     try:
-        model, tokenizer = FastLanguageModel.from_pretrained(
+        model, reader = loader.from_pretrained(
             name,
             max_seq_length=config.max_model_len or _context(name),
             load_in_4bit=config.load_in_4bit,
@@ -254,17 +333,22 @@ def _load_unsloth(name: str, config: TrainConfig) -> tuple[Any, Any]:
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise _missing(name, error) from error
-    layers = range(config.lora.first_layer, model.config.num_hidden_layers)
-    model = FastLanguageModel.get_peft_model(
+    lora, layers = config.lora, model.config.get_text_config().num_hidden_layers
+    chosen: dict[str, Any] = {
+        "target_modules": list(lora.targets),
+        "layers_to_transform": list(range(lora.first_layer, layers)) if lora.first_layer else None,
+    }
+    if sees:
+        chosen = {"target_modules": sight_targets(lora, layers)}
+    model = loader.get_peft_model(
         model,
-        r=config.lora.rank,
-        lora_alpha=config.lora.alpha,
-        target_modules=list(config.lora.targets),
-        layers_to_transform=list(layers) if config.lora.first_layer else None,
-        random_state=config.lora.seed,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        random_state=lora.seed,
         use_gradient_checkpointing="unsloth",
+        **chosen,
     )
-    return model, tokenizer
+    return model, reader
 
 
 def _import_unsloth(config: TrainConfig) -> None:
@@ -307,16 +391,17 @@ def _config(name: str) -> Any:
         raise _missing(name, error) from error
 
 
-def _peft_config(lora: LoraConfig, layers: int) -> Any:
+def _peft_config(lora: LoraConfig, layers: int, sees: bool = False) -> Any:
     from peft import LoraConfig as PeftConfig
 
     if lora.first_layer >= layers:
         raise ModelError(f"lora.first_layer={lora.first_layer}, but the model has {layers} layers")
+    above = list(range(lora.first_layer, layers)) if lora.first_layer and not sees else None
     return PeftConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
-        target_modules=list(lora.targets),
-        layers_to_transform=list(range(lora.first_layer, layers)) if lora.first_layer else None,
+        target_modules=sight_targets(lora, layers) if sees else list(lora.targets),
+        layers_to_transform=above,
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",
@@ -365,10 +450,15 @@ def _missing(name: str, error: Exception) -> ModelError:
             f"{name} is gated: accept its licence at https://huggingface.co/{name}, then log in "
             "(hf auth login) or set HF_TOKEN; unsloth/ has ungated copies of many"
         )
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = _first_line(error)
     if Path(name).is_dir():
         return ModelError(f"the folder {name} holds no model that can be loaded: {reason}")
     return ModelError(
         f"cannot load {name!r}: it is no folder here, and the hub did not give it ({reason}); "
         "name a folder with --model, or leave --model out for the embedded SmolLM2-135M-Instruct"
     )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

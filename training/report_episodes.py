@@ -7,7 +7,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from taskgym.training.metrics import Json
-from taskgym.training.report_html import Html, fold, join, number, section, tag, text
+from taskgym.training.report_html import (
+    Html,
+    fold,
+    join,
+    number,
+    section,
+    tag,
+    text,
+    thumbnail,
+)
 
 _STEPS = 3  # how many steps count as the first, and as the last
 _MAX_TEXT = 20_000  # characters shown of one message: the page stays small whatever a model wrote
@@ -15,7 +24,7 @@ _MAX_TEXT = 20_000  # characters shown of one message: the page stays small what
 
 def episodes_section(episodes: Iterable[Json]) -> Html:
     """First, best, worst and last of the first steps and of the last ones; read in one pass."""
-    early, late = _ends(episodes)
+    early, late = map(_with_pictures, _ends(episodes))
     parts = [
         join(tag("h3", text(f"Steps {_span(part)}")), *(_show(*pick) for pick in _picks(part)))
         for part in (early, late)
@@ -36,6 +45,17 @@ def _ends(episodes: Iterable[Json]) -> tuple[list[Json], list[Json]]:
         while late[0]["step"] <= episode["step"] - _STEPS:
             late.popleft()
     return early, list(late)
+
+
+def _with_pictures(episodes: Iterable[Json]) -> list[Json]:
+    """Episodes that share a picture keep it once in the file; here each has it."""
+    whole = list(episodes)
+    parts = [part for e in whole for m in e.get("messages", []) for part in _parts(m)]
+    known = {part["hash"]: part["png"] for part in parts if "hash" in part and "png" in part}
+    for part in parts:
+        if part.get("hash") in known:
+            part["png"] = known[part["hash"]]
+    return whole
 
 
 def _span(episodes: Sequence[Json]) -> str:
@@ -83,13 +103,28 @@ def _brief(value: Any) -> str:
 def _message(message: Json) -> Html:
     role = str(message["role"])
     css = "assistant" if role == "assistant" else ""
-    return join(tag("div", text(role), css="role"), tag("pre", text(_content(message)), css=css))
+    said = tag("pre", text(_content(message)), css=css)
+    shown = [thumbnail(part["png"], _about(part)) for part in _parts(message) if "png" in part]
+    said = tag("div", tag("div", *shown), said, css="beside") if shown else said
+    return join(tag("div", text(role), css="role"), said)
+
+
+def _parts(message: Json) -> list[Json]:
+    content = message["content"]
+    return content if isinstance(content, list) else []
+
+
+def _about(part: Json) -> str:
+    return f"image {part.get('hash', '')}".strip()
 
 
 def _content(message: Json) -> str:
     content = message["content"]
     if not isinstance(content, str):
-        content = "\n".join(part.get("text") or f"[{part['type']}]" for part in content or [])
+        content = "\n".join(
+            part.get("text") or f"[{_about(part) if part['type'] == 'image' else part['type']}]"
+            for part in content or []
+        )
     left_out = len(content) - _MAX_TEXT
     if left_out <= 0:
         return str(content)

@@ -6,9 +6,12 @@ import base64
 import hashlib
 import html
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NewType
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 
 Html = NewType("Html", str)  # escaped already; a plain `str` never reaches the page as it is
 
@@ -67,6 +70,16 @@ def picture(path: Path, about: str) -> Html:
     """A PNG inside the page."""
     data = base64.b64encode(path.read_bytes()).decode()
     return Html(f'<img src="data:image/png;base64,{data}" alt="{text(about)}">')
+
+
+def thumbnail(png: str, about: str) -> Html:
+    """A picture of an episode, given as base64; nothing if it is no base64 at all."""
+    if not _BASE64.fullmatch(png):
+        return Html("")
+    return Html(
+        f'<img class="thumb" src="data:image/png;base64,{png}" alt="{text(about)}" '
+        f'title="{text(about)}">'
+    )
 
 
 def number(value: float | None) -> str:
@@ -154,6 +167,10 @@ section { margin-top: 18px; padding: 18px 20px; background: var(--card);
 .plots { display: grid; gap: 14px;
   grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); }
 img { width: 100%; height: auto; align-self: start; background: #fff; border-radius: 6px; }
+.beside { display: flex; gap: 14px; align-items: flex-start; flex-wrap: wrap; }
+.beside > pre { flex: 1 1 320px; }
+img.thumb { width: auto; max-width: 220px; max-height: 220px; min-width: 96px; margin-top: 6px;
+  display: block; image-rendering: auto; border: 1px solid var(--line); }
 .scroll { overflow-x: auto; } .scroll + .scroll { margin-top: 22px; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th { color: var(--soft); font-weight: 600; font-size: 13px; }

@@ -21,7 +21,8 @@ class TaskPlan:
     """The tasks of a run.
 
     Envs with a list of tasks are visited row by row, each epoch in a new order, and some rows are
-    held out. Other envs draw their tasks from the seed, and evaluation has seeds of its own.
+    held out: of those that the env says are for evaluation alone, or of all. Other envs draw their
+    tasks from the seed, and evaluation has seeds of its own.
     """
 
     def __init__(self, make_env: Callable[[], TextEnv], seed: int, held_out: int):
@@ -31,10 +32,25 @@ class TaskPlan:
         env = _chat_env(make_env())
         self.env = env
         self._indices = range(len(env.tasks)) if isinstance(env, SingleTurnEnv) else None
-        if self._indices is not None:
-            self.held_out = min(held_out, len(self._indices))
         self._train, self._evaluation = self._split()
+        if self._indices is not None:
+            self.held_out = min(held_out, len(self._evaluation))
         self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train on."""
+        return self._indices is None or bool(self._train)
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures the first observation shows; as many as every one does."""
+        if isinstance(self.env, SingleTurnEnv):
+            messages = self.env.prompt(self.env.tasks[0])
+        else:
+            messages, _ = self.env.reset(seed=0)
+        contents = [m["content"] for m in messages if isinstance(m["content"], list)]
+        return sum(part["type"] == "image" for content in contents for part in content)
 
     def keep_short(self, renderer: Renderer, quantile: float) -> None:
         """Leaves out the training tasks whose prompt is longer than this quantile of all prompts.
@@ -87,7 +103,12 @@ class TaskPlan:
     def _split(self) -> tuple[list[int], Sequence[Any]]:
         if self._indices is None:
             return [], [None] * self.held_out
+        assert isinstance(self.env, SingleTurnEnv)
         order = np.random.default_rng(_HELD_OUT).permutation(len(self._indices)).tolist()
+        apart = {i for i, task in enumerate(self.env.tasks) if self.env.kept_for_evaluation(task)}
+        if apart:
+            wanted = [i for i in order if i in apart][: self.held_out]
+            return [i for i in self._indices if i not in apart], wanted
         return sorted(order[self.held_out :]), order[: self.held_out]
 
     def _shuffled(self, epoch: int) -> list[int]:

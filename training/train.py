@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from taskgym.agents.chat import Renderer
 from taskgym.agents.policy import Policy, RestingPolicy
 from taskgym.envs import SingleTurnEnv, TaskgymError
 from taskgym.training.config import TrainConfig
@@ -44,10 +43,10 @@ def train(config: TrainConfig) -> RunFolder:
     check(config)
     plan = plan_tasks(config)
     with watched("loading the model"):
-        loaded = load_model(config)
+        loaded = load_model(config, sees=plan.pictures > 0)
     folder = _open_folder(config)
     print(f"model: {loaded.name} ({loaded.why})\nrun folder: {folder.path}")
-    plan.keep_short(Renderer(loaded.tokenizer), config.prompt_quantile)
+    plan.keep_short(loaded.renderer, config.prompt_quantile)
     with folder.locked():
         folder.write_config(config)
         with _policy(config, loaded, folder) as policy:
@@ -60,7 +59,7 @@ def _policy(config: TrainConfig, loaded: Loaded, folder: RunFolder) -> Iterator[
     if config.policy == "transformers":
         from taskgym.agents.transformers_policy import TransformersPolicy
 
-        yield TransformersPolicy(loaded.model, loaded.tokenizer)
+        yield TransformersPolicy(loaded.model, loaded.tokenizer, loaded.renderer)
         return
     base = loaded.base(config.lora.rank)
     if loaded.engine is not None:
@@ -117,6 +116,10 @@ def plan_tasks(config: TrainConfig) -> TaskPlan:
     """The env of a config and its tasks; errors in id, data or kwargs show here, before work."""
     make_env = env_factory(config.env, config.make_kwargs())
     plan = TaskPlan(make_env, config.seed, config.evaluation.tasks)
+    if not plan.trains:
+        raise ConfigError(
+            f"{config.env} is for evaluation alone: evaluate_agent --env {config.env}"
+        )
     if isinstance(plan.env, SingleTurnEnv):
         held_out, tasks = config.evaluation.tasks, len(plan.env.tasks)
         if held_out >= tasks:
@@ -216,7 +219,7 @@ class _Stages:
         if tasks == 0 or when in known:
             return
         self.sync(version)
-        renderer = Renderer(self.loaded.tokenizer)
+        renderer = self.loaded.renderer
         temperature = self.config.evaluation.temperature
         sampling = dataclasses.replace(self.config.sampling, temperature=temperature)
         with episode_bar(f"score {when}", tasks * (samples + 1)) as tick:
@@ -228,7 +231,7 @@ class _Stages:
 def save_adapter(loaded: Loaded, path: Path) -> None:
     """Writes the adapter and its tokenizer where plain peft and vLLM can load them."""
     loaded.model.save_pretrained(str(path), selected_adapters=["default"])
-    loaded.tokenizer.save_pretrained(str(path))
+    (loaded.processor or loaded.tokenizer).save_pretrained(str(path))
 
 
 def _resume_hint(folder: RunFolder) -> str:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from datasets import Dataset
 from taskgym.agents.chat import Renderer
+from taskgym.agents.vision import Seen, VisionRenderer
 from taskgym.envs import SingleTurnEnv, Task
 from taskgym.envs.rows import Row, to_tasks
 from taskgym.envs.sources import load_rows
@@ -33,7 +37,47 @@ _NO_LOSS = -100  # the label that torch's cross entropy skips
 _THINK = re.compile(r"</?think>")
 _TAG = re.compile(r"<[^<>|]+>$")
 
-Example = dict[str, list[int]]
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and the reply it should get, as tokens, and the pictures it shows, if any."""
+
+    prompt: tuple[int, ...]
+    reply: tuple[int, ...]
+    seen: Seen | None
+
+    def row(self, number: int) -> dict[str, Any]:
+        """What TRL trains on: the loss is on the reply alone."""
+        labels = [_NO_LOSS] * len(self.prompt) + [*self.reply]
+        row = {"input_ids": [*self.prompt, *self.reply], "labels": labels}
+        return row if self.seen is None else {**row, "number": number}
+
+
+class Collator:
+    """Batches of examples with pictures: padded on the right, with what the model needs to see."""
+
+    def __init__(self, loaded: Loaded, seen: Sequence[Seen]):
+        self._renderer = loaded.renderer
+        self._pad: int = loaded.tokenizer.pad_token_id
+        self._seen = seen
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """One batch; `number` says which pictures a row shows."""
+        assert isinstance(self._renderer, VisionRenderer)
+        ids_BT = _padded([row["input_ids"] for row in rows], self._pad)
+        mask_BT = _padded([[1] * len(row["input_ids"]) for row in rows], 0)
+        seen = [self._seen[row["number"]] for row in rows]
+        return {
+            "input_ids": ids_BT,
+            "attention_mask": mask_BT,
+            "labels": _padded([row["labels"] for row in rows], _NO_LOSS),
+            **self._renderer.model_inputs(seen, ids_BT, mask_BT),
+        }
+
+
+def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
 
 
 def warm_up(config: TrainConfig, loaded: Loaded, plan: TaskPlan, output: Path) -> float:
@@ -47,12 +91,14 @@ def warm_up(config: TrainConfig, loaded: Loaded, plan: TaskPlan, output: Path) -
     Raises:
         ConfigError: The env has no format to teach, or no row is left.
     """
-    examples = _short(config.warmup, list(_examples(config, plan, Renderer(loaded.tokenizer))))
+    examples = _short(config.warmup, list(_examples(config, plan, loaded.renderer)))
+    seen = [example.seen for example in examples if example.seen is not None]
     trainer = SFTTrainer(
         model=loaded.model,
         args=_arguments(config, output),
-        train_dataset=Dataset.from_list(examples),
+        train_dataset=Dataset.from_list([e.row(i) for i, e in enumerate(examples)]),
         processing_class=loaded.tokenizer,
+        data_collator=Collator(loaded, seen) if seen else None,
     )
     trainer.remove_callback(PrinterCallback)
     loss = float(trainer.train().training_loss)
@@ -85,18 +131,14 @@ def _examples(config: TrainConfig, plan: TaskPlan, renderer: Renderer) -> Iterat
 
 
 def _example(env: SingleTurnEnv, task: Task, gold: str, renderer: Renderer) -> Example:
-    prompt = renderer.opening(env.prompt(task))
+    messages = env.prompt(task)
     if opened := _TAG.search(renderer.cue()):  # the template has already begun the reply
         gold = gold.removeprefix(opened[0])
-    reply = renderer.reply(gold)
-    return {
-        "input_ids": [*prompt, *reply],
-        "labels": [_NO_LOSS] * len(prompt) + [*reply],
-    }
+    return Example(renderer.opening(messages), renderer.reply(gold), renderer.seen(messages))
 
 
 def _short(warmup: WarmupConfig, examples: list[Example]) -> list[Example]:
-    short = [e for e in examples if len(e["input_ids"]) <= warmup.max_tokens]
+    short = [e for e in examples if len(e.prompt) + len(e.reply) <= warmup.max_tokens]
     if not short:
         raise ConfigError(
             f"none of the {len(examples)} rows of {warmup.data} fits into "
@@ -135,4 +177,5 @@ def _arguments(config: TrainConfig, output: Path) -> SFTConfig:
         gradient_checkpointing=cuda,
         disable_tqdm=False,
         packing=False,
+        remove_unused_columns=False,  # `number` leads to the pictures
     )

@@ -45,7 +45,7 @@ def score(config: EvaluateConfig) -> dict[str, Any]:
     _warn_of_training_tasks(config)
     check_policy(config, config.sampling, config.model, learns=bool(config.adapter))
     with (
-        _policy(config) as (policy, renderer),
+        _policy(config, plan.pictures > 0) as (policy, renderer),
         episode_bar("score", plan.held_out * (config.k + 1)) as tick,
     ):
         scored = evaluate(policy, plan, config.sampling, renderer, config.k, tick)
@@ -70,7 +70,7 @@ def _warn_of_training_tasks(config: EvaluateConfig) -> None:
 
 
 @contextmanager
-def _policy(config: EvaluateConfig) -> Iterator[tuple[Policy, Renderer | None]]:
+def _policy(config: EvaluateConfig, sees: bool) -> Iterator[tuple[Policy, Renderer | None]]:
     """The policy to score, and what renders prompts for it if it takes tokens."""
     if config.script:
         from taskgym.agents.scripted import SCRIPTS, ScriptedPolicy
@@ -78,31 +78,35 @@ def _policy(config: EvaluateConfig) -> Iterator[tuple[Policy, Renderer | None]]:
         yield ScriptedPolicy(SCRIPTS[config.script]), None
     elif config.policy == "transformers":
         from taskgym.agents.transformers_policy import TransformersPolicy
-        from taskgym.training.models import load_for_sampling
+        from taskgym.training.models import load_for_sampling, renderer_for
 
-        model, tokenizer = load_for_sampling(config.model, config.adapter, config.load_in_4bit)
-        yield TransformersPolicy(model, tokenizer), Renderer(tokenizer)
+        model, reader = load_for_sampling(
+            config.model, config.adapter, config.load_in_4bit, sees=sees
+        )
+        tokenizer, processor = (reader.tokenizer, reader) if sees else (reader, None)
+        renderer = renderer_for(tokenizer, processor)
+        yield TransformersPolicy(model, tokenizer, renderer), renderer
     elif config.server_url and not config.adapter:
         with open_chat(config, config.model) as policy:
             yield policy, None
     else:
-        with _apart(config) as opened:
+        with _apart(config, sees) as opened:
             yield opened
 
 
 @contextmanager
-def _apart(config: EvaluateConfig) -> Iterator[tuple[Policy, Renderer]]:
+def _apart(config: EvaluateConfig, sees: bool) -> Iterator[tuple[Policy, Renderer]]:
     """A policy of vLLM, here or behind a server, with the adapter, in tokens."""
     from taskgym.training.models import read_adapter, sampling_base
 
-    base = sampling_base(config.model, config.adapter)
+    base = sampling_base(config.model, config.adapter, sees=sees)
     with (
         tempfile.TemporaryDirectory(prefix="taskgym-") as folder,
         open_policy(config, base, Path(folder)) as policy,
     ):
         if config.adapter:
             policy.load_adapter(read_adapter(config.adapter), 0)
-        yield policy, Renderer(base.tokenizer)
+        yield policy, base.renderer
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ DEFAULTS = {
     "Math-DAPO-v0": ("smollm2-135m-dapo", "qwen3-4b-dapo"),
     "Math-GSM8K-v0": ("smollm2-135m-gsm8k", "llama3.1-8b-gsm8k"),
     "Math-GSM8K-Shaped-v0": ("smollm2-135m-gsm8k-shaped", "llama3.2-3b-gsm8k-shaped"),
+    "Vision-MathVista-v0": ("gemma3-4b-mathvista", "gemma3-4b-mathvista"),
 }
 
 Settings = dict[str, Any]
