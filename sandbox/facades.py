@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import collections
 import copy
+import functools
 import hashlib
 import json
 import types
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-from taskgym.sandbox.names import PROGRAM
+from taskgym.sandbox.names import HOOKED, PROGRAM, attribute_refused
 
 RE_FLAGS = "A ASCII I IGNORECASE L LOCALE M MULTILINE NOFLAG S DOTALL U UNICODE X VERBOSE"
 
@@ -42,7 +43,7 @@ def _of_instances(function: Callable[..., Any]) -> Callable[..., Any]:
     """A method that makes another of its kind by `self.__class__`, which of a class is `type`."""
 
     def method(self: Any, *args: Any, **keywords: Any) -> Any:
-        if issubclass(type(self), type):
+        if issubclass(self.__class__, type):
             raise TypeError(f"{function.__name__}() takes an object, not a class")
         return function(self, *args, **keywords)
 
@@ -53,6 +54,8 @@ def _of_instances(function: Callable[..., Any]) -> Callable[..., Any]:
 # Changed where they are, as a program reaches the originals through any class derived from them.
 for _class, _name in (
     (collections.Counter, "copy"),
+    (collections.ChainMap, "__copy__"),
+    (collections.ChainMap, "__ror__"),
     (collections.ChainMap, "copy"),
     (collections.ChainMap, "new_child"),
 ):
@@ -78,6 +81,33 @@ def setrecursionlimit(limit: int) -> None:
     """`sys.setrecursionlimit`, which programs call to be safe; the job's own limit stays."""
     if type(limit) is not int or limit < 1:
         raise ValueError("the recursion limit must be a positive int")
+
+
+def _plain(name: object) -> str:
+    """An attribute that a program could as well read by a dot, without a hook."""
+    name = exact(name, "the name of an attribute")
+    if name.startswith("_") or name in HOOKED or attribute_refused(name):
+        raise AttributeError(f"the attribute {name!r} cannot be read by a string")
+    return name
+
+
+def attrgetter(*names: str) -> Callable[[Any], Any]:
+    """`operator.attrgetter` for plain names."""
+    paths = [[_plain(part) for part in exact(name, "a name").split(".")] for name in names]
+    if not paths:
+        raise TypeError("attrgetter() takes at least one name")
+
+    def get(owner: Any) -> Any:
+        found = tuple(functools.reduce(getattr, path, owner) for path in paths)
+        return found if len(found) > 1 else found[0]
+
+    return get
+
+
+def methodcaller(name: str, /, *args: Any, **keywords: Any) -> Callable[[Any], Any]:
+    """`operator.methodcaller` for plain names."""
+    name = _plain(name)
+    return lambda owner: getattr(owner, name)(*args, **keywords)
 
 
 def wraps(wrapped: Any) -> Callable[[Any], Any]:

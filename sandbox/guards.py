@@ -9,18 +9,24 @@ from __future__ import annotations
 import builtins
 import decimal
 import fractions
+import gc
 import re
 import string
+import sys
 import types
 from abc import ABCMeta
 from collections.abc import Callable, Container
 from typing import Any
 
 from taskgym.sandbox.builtins import BUILTINS, printer
+from taskgym.sandbox.enums import EnumType, initialize
 from taskgym.sandbox.modules import importer
 from taskgym.sandbox.names import FORMATTERS, METHODS, NAMED_TUPLE, PROGRAM, attribute_refused
 
+GARBAGE_ROUNDS = 10  # a finalizer may make more garbage, with finalizers of its own
 _MISSING = object()
+_mark = object()  # in the globals of the last program, and here
+UNSHARED = 2  # references to the mark that nobody else has: ours, and the argument of getrefcount()
 # Caches whose keys may be objects of a program, which compare equal to whatever they like.
 _CACHES = [
     re.purge,
@@ -43,14 +49,14 @@ _NO_TYPES = (
 
 
 def program_globals(seed: int, write: Callable[[str], None]) -> dict[str, Any]:
-    """Fresh globals to execute one compiled program in.
+    """Fresh globals to execute one compiled program in; between two programs, call `forget`.
 
     Args:
         seed: Of the program's `random`.
         write: Takes what the program prints, as exact strings.
     """
-    _forget()
-    guards = _Guards()
+    global _mark
+    guards, _mark = _Guards(), object()
     table = {
         **BUILTINS,
         "__build_class__": guards.build_class,
@@ -64,6 +70,7 @@ def program_globals(seed: int, write: Callable[[str], None]) -> dict[str, Any]:
     }
     names = {
         "__builtins__": table,
+        "__mark__": _mark,
         "__name__": PROGRAM,
         "_getattr_": guards.read,
         "_write_": guards.write,
@@ -72,11 +79,25 @@ def program_globals(seed: int, write: Callable[[str], None]) -> dict[str, Any]:
     return names
 
 
-def _forget() -> None:
-    """Undoes what an earlier program in this process may have left behind in shared modules."""
+def forget() -> None:
+    """Undoes what the last program left behind in this process, before the next one starts.
+
+    Its finalizers may still run code of its own; its objects may be keys of shared caches. All code
+    of a program holds on to its globals, and those to a mark: when only we have that, it is over.
+    (A weak reference would not tell: it is cleared before finalizers run, which may revive all.)
+
+    Raises:
+        RuntimeError: If it lives on. Then this process is not to be used again.
+    """
+    for _ in range(GARBAGE_ROUNDS):
+        for clear in _CACHES:
+            clear()
+        gc.collect()
+        if sys.getrefcount(_mark) == UNSHARED:
+            break
+    else:
+        raise RuntimeError("an earlier program lives on in its finalizers")
     decimal.setcontext(decimal.Context())
-    for clear in _CACHES:
-        clear()
 
 
 class _Guards:
@@ -108,6 +129,8 @@ class _Guards:
         made = builtins.__build_class__(body, name, *bases)
         if issubclass(type(made), type):
             self.classes.add(made)
+        if type(made) is EnumType:
+            initialize(made)
         return made
 
     def read(self, owner: Any, name: str, default: Any = _MISSING) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskgym.sandbox.codec import BadValue, check_plain
+from taskgym.sandbox.codec import BadValue, check_result
 from taskgym.sandbox.corpus import Corpus, Item
 from taskgym.sandbox.job import Job, Limits, Result, Status
 from taskgym.sandbox.pool import Sandbox
@@ -115,7 +115,7 @@ def _evidence(name: str, trial: Trial) -> str:
 
 def _plain(trial: Trial, _: str) -> bool:
     try:
-        check_plain(trial.result.value)
+        check_result(trial.result.value)
     except BadValue:
         return False
     return True

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from taskgym.sandbox import facades, hints, records
+from taskgym.sandbox import enums, facades, hints, records
 from taskgym.sandbox.names import words
 
 Names = dict[str, Any]
@@ -68,6 +68,7 @@ _SHARED: dict[str, Names] = {
         " InvalidOperation Overflow Rounded Subnormal Underflow FloatOperation ROUND_CEILING"
         " ROUND_DOWN ROUND_FLOOR ROUND_HALF_DOWN ROUND_HALF_EVEN ROUND_HALF_UP ROUND_UP ROUND_05UP",
     ),
+    "enum": {name: getattr(enums, name) for name in words("Enum IntEnum StrEnum auto unique")},
     "fractions": _pick(fractions, "Fraction"),
     "functools": {
         **_pick(functools, "cache cmp_to_key lru_cache partial reduce total_ordering"),
@@ -84,7 +85,11 @@ _SHARED: dict[str, Names] = {
         "loads": facades.loads,
     },
     "math": _all_but(math),
-    "operator": _all_but(operator, "attrgetter", "call", "methodcaller"),
+    "operator": {
+        **_all_but(operator, "call"),
+        "attrgetter": facades.attrgetter,
+        "methodcaller": facades.methodcaller,
+    },
     "re": {
         **_pick(re, "compile escape findall finditer fullmatch match search split sub subn error"),
         **_pick(re, "Match Pattern PatternError"),
@@ -120,7 +125,6 @@ ALLOWED = sorted(name for name in (*_SHARED, "random") if name != "__future__")
 _INSTEAD = {
     "numpy": "use lists and math",
     "time": "programs have no clock; count steps",
-    "enum": "use constants",
 }
 
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 from taskgym.sandbox import options
 from taskgym.sandbox.job import Job, Limits, Result, SandboxUnavailable, Status
 from taskgym.sandbox.link import Link, Lost
-from taskgym.sandbox.wire import Order, order_of, refused, result_of
+from taskgym.sandbox.wire import Order, order_of, refused, result_of, undriven
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ class Sandbox:
             time.sleep(pause)
             try:
                 for number, result in self._attempt(left, orders, wall_s):
-                    results[number] = result
+                    results[number] = result if jobs[number][0].driver else undriven(result)
             except (SandboxUnavailable, Lost) as error:
                 problem = str(error)
                 logger.warning("sandbox: %s", problem)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import marshal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from taskgym.sandbox.codec import BadValue, check_plain, decode
+from taskgym.sandbox.codec import BadValue, check_plain, check_result, decode
 from taskgym.sandbox.job import Job, Result, Status
 from taskgym.sandbox.link import Answer, Lost
 
@@ -96,6 +97,21 @@ def result_of(answer: Answer, layers: tuple[str, ...]) -> Result:
     printed = answer.stdout.decode("utf-8", "replace")
     kind, message, line = error
     return Result(status, value, printed, kind, message, line, layers=layers, **facts)
+
+
+def undriven(result: Result) -> Result:
+    """What a caller gets of a program that no driver stood before: what JSON can say, and tuples.
+
+    A driver, which compares on the trusted side, may be given sets and bytes too.
+    """
+    try:
+        check_result(result.value)
+    except BadValue as bad:
+        kind, message = "BadValue", str(bad)
+        return replace(
+            result, status=Status.ERROR, value=None, error_type=kind, error_message=message
+        )
+    return result
 
 
 _FACTS = {

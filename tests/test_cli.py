@@ -23,7 +23,9 @@ def command(name: str, *argv: str, cwd: Path) -> "subprocess.CompletedProcess[st
     )
 
 
-@pytest.mark.parametrize("name", ["train_agent", "evaluate_agent", "list_envs"])
+@pytest.mark.parametrize(
+    "name", ["train_agent", "evaluate_agent", "evaluate_strategy", "list_envs"]
+)
 def test_help_answers_in_under_a_second(name: str, tmp_path: Path) -> None:
     times = []
     for _ in range(3):

@@ -193,7 +193,7 @@ def test_compiled_players_play_the_same_games(name, seed):
 
 
 @needs_compiled
-@pytest.mark.parametrize(("name", "moves"), [("expectimax-1", 300), ("expectimax-2", 12)])
+@pytest.mark.parametrize(("name", "moves"), [("expectimax-1", 300), ("expectimax-2", 6)])
 def test_compiled_expectimax_begins_its_games_alike(name, moves):
     for seed in (1, 2**127 + 9):
         _, keys = game_in_python(name, seed, moves)

@@ -26,7 +26,8 @@ FENCE = re.compile(
     r"^(?:<!--(?P<note>[^\n]*)-->\n)?```(?P<lang>\w+)\n(?P<code>.*?)^```$", re.M | re.S
 )
 COMMAND = re.compile(
-    r"(?:\$ )?(?:\w+=\S* )*((?:train_agent|evaluate_agent|list_envs|make|pip|uv)\b.*)"
+    r"(?:\$ )?(?:\w+=\S* )*"
+    r"((?:train_agent|evaluate_agent|evaluate_strategy|list_envs|make|pip|uv)\b.*)"
 )
 SECONDS = 240  # A block that takes longer is a proof, not an example: mark it as not run.
 
@@ -151,7 +152,7 @@ def test_python_runs(block: Block, folder_of: Callable[[Block], Path]) -> None:
     run([sys.executable, script.name], script.parent)
 
 
-@commands("train_agent", "evaluate_agent", "list_envs")
+@commands("train_agent", "evaluate_agent", "evaluate_strategy", "list_envs")
 def test_commands_know_their_flags(
     block: Block, words: list[str], folder_of: Callable[[Block], Path]
 ) -> None:

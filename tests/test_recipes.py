@@ -52,6 +52,17 @@ def test_every_recipe_has_forms_for_small_gpus(name: str) -> None:
     assert "1.7B" in small.model or "1B" in small.model
 
 
+@pytest.mark.parametrize("name", [name for name in names() if "2048" in name])
+def test_the_games_are_made_as_the_recipe_says(name: str) -> None:
+    from taskgym.training.tasks import env_factory
+
+    notebook = ("--notebook",) if name in NOTEBOOKS else ()
+    for made in (config("--recipe", name), config("--recipe", name, *notebook)):
+        env = env_factory(made.env, made.make_kwargs())()
+        observation, _ = env.reset(seed=0)
+        assert observation[-1]["role"] == "user"
+
+
 def test_the_notebook_s_schedule_is_kept() -> None:
     made = config("--recipe", "llama3.1-8b-gsm8k", "--notebook")
     grpo = made.grpo

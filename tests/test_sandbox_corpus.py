@@ -79,6 +79,42 @@ def strategy(board):
     assert result.stdout == "mine\n"
 
 
+FINALIZER = """
+import decimal
+class A: pass
+def g():
+    try:
+        yield 1
+    finally:
+        {}
+def start():
+    a = A()
+    a.me, a.kept = a, g()
+    next(a.kept)
+def strategy(board):
+    start()
+    return "W"
+"""
+SENSITIVE = """
+import decimal
+def strategy(board):
+    for _ in range(100_000):
+        x = []
+        x.append(x)
+    return str(decimal.Decimal(1) / 3)
+"""
+
+
+@pytest.mark.parametrize(
+    "late", ["decimal.getcontext().prec = 2", "start()", "decimal.getcontext().prec = 2; start()"]
+)
+def test_a_finalizer_of_an_earlier_program_changes_nothing_for_the_next(late):
+    jobs = [Job(FINALIZER.format(late), args=([],)), Job(SENSITIVE, args=([],))]
+    with Sandbox(workers=1, isolation="batch") as box:
+        results = box.map(jobs)
+    assert [each.value for each in results] == ["W", "0." + "3" * 28]
+
+
 # --- the corpus itself --------------------------------------------------------------------------
 
 

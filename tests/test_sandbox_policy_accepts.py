@@ -1,9 +1,17 @@
 """The policy accepts what models write, and it means what it means in Python."""
 # ruff: noqa: E501 (programs as lines)
 
+import decimal
+
 import pytest
-from taskgym.sandbox.guards import program_globals
+from taskgym.sandbox.guards import forget, program_globals
 from taskgym.sandbox.policy import compile_program
+
+
+@pytest.fixture(autouse=True)
+def context():
+    yield
+    decimal.setcontext(decimal.Context())
 
 
 def run(source, entry="f", *args, seed=0):
@@ -389,6 +397,48 @@ def f():
             tries(lambda: setattr(q, "a", 3)), tries(lambda: hash(p)), sorted([Q(2), Q(1)])[0].a, P(1, 2, [3]).z,
             asdict(P(1, z=[Q(1)]))["z"]]
 """,
+    "enumerations": """
+from enum import Enum, IntEnum, StrEnum, auto, unique
+import copy
+class Move(Enum):
+    UP = "W"
+    LEFT = "A"
+    FIRST = "W"
+    def turned(self): return Move.LEFT if self is Move.UP else Move.UP
+    @property
+    def low(self): return self.value.lower()
+@unique
+class N(IntEnum):
+    ONE = 1
+    TWO = auto()
+class S(StrEnum):
+    ALPHA = auto()
+class T(str, Enum):
+    X = "x"
+class Planet(Enum):
+    EARTH = (5.9, 6.3)
+    def __init__(self, mass, radius):
+        self.mass = mass
+        self.radius = radius
+def tries(g):
+    try: return g()
+    except Exception as e: return type(e).__name__
+def f():
+    return [str(Move.UP), repr(Move.UP), Move.UP.name, Move.UP.value, [m.name for m in Move], Move("A") is Move.LEFT, Move["UP"] is Move.FIRST,
+            len(Move), Move.UP in Move, Move.UP.turned().low, {Move.UP: 1}[Move("W")], Move.UP == "W", N.TWO + 1, str(N.TWO), f"{N.ONE}", N.ONE < N.TWO,
+            S.ALPHA.value, str(S.ALPHA), S.ALPHA == "alpha", T.X == "x", T.X.upper(), Planet.EARTH.radius, tries(lambda: Move("Q")), tries(lambda: Move["Q"]),
+            copy.deepcopy(Move.UP) is Move.UP, isinstance(Move.UP, Move), type(Move.UP) is Move, list(reversed(Move))[0].name, f"{Move.UP:>8}",
+            tries(lambda: setattr(Move.UP, "value", 3)), bool(Move.UP), sorted(N)[0].name, Move.UP is not Move.LEFT]
+""",
+    "attribute getters": """
+from operator import attrgetter, methodcaller
+class A:
+    def __init__(self, x): self.x = x
+    def add(self, k, j=0): return self.x + k + j
+def f():
+    a = A(A(3))
+    return attrgetter("x.x")(a), attrgetter("x", "add")(A(1))[0], methodcaller("add", 1, j=2)(A(1)), sorted([A(2), A(1)], key=attrgetter("x"))[0].x
+""",
     "abstract classes": """
 from abc import ABC, abstractmethod
 class A(ABC):
@@ -461,6 +511,7 @@ def test_the_random_of_a_program_comes_from_its_seed_alone():
 
 def test_a_program_leaves_no_decimal_context_behind():
     run("import decimal\ndef f(): decimal.getcontext().prec = 3")
+    forget()
     assert run("import decimal\ndef f(): return str(decimal.Decimal(1) / 3)")[0] == "0." + "3" * 28
 
 
@@ -477,5 +528,6 @@ def f():
     re.compile("a", Flags(re.I))
     re.sub("(a)", Text("\\\\1\\\\1"), "a")
 """)  # fmt: skip
+    forget()
     value, _ = run("import re\ndef f(): return re.findall('a', 'aA'), re.sub('(a)', '\\\\1', 'a')")
     assert value == (["a"], "a")

@@ -6,7 +6,7 @@ from collections import deque
 import pytest
 from taskgym.sandbox.guards import program_globals
 from taskgym.sandbox.modules import ALLOWED
-from taskgym.sandbox.names import attribute_refused
+from taskgym.sandbox.names import METHODS, attribute_refused
 from taskgym.sandbox.policy import compile_program
 
 # Makes one of everything that builtins and facades can make, and catches what they raise.
@@ -32,6 +32,9 @@ c = C()
 with c: 1 / 0
 N = collections.namedtuple("N", "a b")
 T = typing.NamedTuple("T", [("x", int)])
+class E(enum.IntEnum):
+    A = 1
+    B = enum.auto()
 class U(typing.NamedTuple):
     x: int
     y: int = 3
@@ -52,7 +55,7 @@ made = [
     itertools.product([1]), heapq.merge([1], [2]), operator.itemgetter(1),
     statistics.linear_regression([1, 2], [1, 2]), typing.TypeVar("T"), typing.NewType("A", int),
     typing.List[int], json.dumps, sys.float_info, dataclasses.field(), dataclasses.dataclass(C),
-    dataclasses.fields(c), abc.ABC,
+    dataclasses.fields(c), abc.ABC, E, E.A, E.B, enum.auto(), operator.attrgetter("x"),
 ]
 for wrong in (
     lambda: 1 / 0, lambda: [][1], lambda: {}["k"], lambda: c.nope, lambda: math.nope,
@@ -79,11 +82,16 @@ HARMFUL = [
 TYPES = (types.FrameType, types.CodeType, types.ModuleType, types.CellType)
 
 
+def _of_a_class(value, name):
+    """Whether a class defines this method in Python: super() of a derived class gives it."""
+    return issubclass(type(value), type) and type(vars(value).get(name)) is types.FunctionType
+
+
 def neighbours(value):
     """What reading its attributes, with any name the compiler passes, and its items gives."""
     # dir() of a class leaves out what its metaclass adds, such as register() of abstract ones.
     for name in sorted({*dir(value), *dir(type(value))}):
-        if attribute_refused(name) is None:
+        if attribute_refused(name) is None or (name in METHODS and _of_a_class(value, name)):
             try:
                 yield f".{name}", getattr(value, name)
             except Exception as error:

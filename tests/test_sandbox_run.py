@@ -31,8 +31,8 @@ def drive(box: Sandbox, source: str, mode: Any = "outside", **task: Any) -> Resu
 
 
 def test_a_value_comes_back_with_its_types(box: Sandbox) -> None:
-    result = box.run(strategy("return (1, [2.5, None], {'k': {3}}, 10**30)"), args=[BOARD])
-    assert result.ok and result.value == (1, [2.5, None], {"k": {3}}, 10**30)
+    result = box.run(strategy("return (1, [2.5, None], {'k': [3]}, 10**30)"), args=[BOARD])
+    assert result.ok and result.value == (1, [2.5, None], {"k": [3]}, 10**30)
     assert (result.error_type, result.error_message, result.error_line) == (None, None, None)
     assert result.calls_done == 1 and 0 < result.cpu_s < 1 and 0 < result.wall_s < 2
 
@@ -392,3 +392,14 @@ def test_the_shared_pool_is_one_per_set_of_drivers() -> None:
     assert shared_sandbox() is shared_sandbox()
     assert shared_sandbox([DRIVER]) is shared_sandbox((str(DRIVER),)) is not shared_sandbox()
     assert shared_sandbox().run("def strategy(n): return n", args=[1]).value == 1
+
+
+@pytest.mark.parametrize(
+    "answer", ["{1, 2}", "b'x'", "1j", "{1: 2}", "[frozenset()]", "{'a': {()}}"]
+)
+def test_a_caller_gets_only_what_json_could_say_and_tuples(box: Sandbox, answer: str) -> None:
+    result = box.run(f"def strategy():\n    return {answer}")
+    assert (result.status, result.value, result.error_type) == (Status.ERROR, None, "BadValue")
+    assert box.run("def strategy():\n    return {'a': (1, [None, 2.5])}").value == {
+        "a": (1, [None, 2.5])
+    }

@@ -355,7 +355,7 @@ def _import_unsloth(config: TrainConfig) -> None:
     """Before transformers, which it rewrites; what the user has set in the environment stays."""
     # Its rewritten modules would else lie in the folder where the command was typed.
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_folder() / "unsloth_compiled"))
-    # Its compiled loss had not finished a first step after minutes (docs/gpu.md).
+    # Compiling its loss takes minutes, since each row of a batch is unrolled (docs/gpu.md).
     os.environ.setdefault("UNSLOTH_COMPILE_DISABLE", "1")
     if config.standby:
         os.environ.setdefault("UNSLOTH_VLLM_STANDBY", "1")

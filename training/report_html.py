@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import math
 import re
@@ -112,21 +113,32 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def page(title: str, *inside: Html) -> str:
-    """The whole page: one file that loads nothing and runs nothing."""
+def page(title: str, *inside: Html, style: str = "", script: str = "") -> str:
+    """The whole page: one file that loads nothing, and runs nothing but the script given here.
+
+    Args:
+        title: Of the window.
+        inside: The body.
+        style: More CSS, of ours.
+        script: JavaScript, of ours; no other runs, because the page names its hash.
+    """
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = f"; script-src 'sha256-{digest}'" if script else ""
+    runs = f"<script>{script}</script>\n" if script else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'{allowed}">
 <title>{text(title)}</title>
-<style>{_CSS}</style>
+<style>{_CSS}{style}</style>
 </head>
 <body><main>
 {chr(10).join(inside)}
-</main></body>
+</main>
+{runs}</body>
 </html>
 """
 

@@ -138,21 +138,23 @@ class _Memo(dict[bytes, _T]):
         return value
 
 
-_front = _Memo(toward_front)
-_back = _Memo(toward_back)
-_tiles = _Memo(lambda line: [1 << k if k else 0 for k in line])
-
-_SLIDES = {"W": (False, _front), "A": (True, _front), "S": (False, _back), "D": (True, _back)}
-
 _Lines = Callable[[bytes], tuple[bytes, ...]]
+_Slides = dict[str, tuple[bool, _Memo[bytes]]]
 
 
 @cache
-def _lines(size: int) -> tuple[_Lines, _Lines]:
-    """What splits the cells of a board into its rows, and into its columns."""
+def _shape(size: int) -> tuple[_Lines, _Lines, _Slides, _Memo[list[int]]]:
+    """What all games of a size share.
+
+    That is: what splits the cells into rows, and into columns; for each key whether it slides rows
+    and what becomes of a line; and the tiles of a line. Sizes apart, so that the many lines of
+    large boards do not drive out those of small ones.
+    """
     rows = Struct(f"{size}s" * size).unpack
     columns: _Lines = itemgetter(*(slice(i, None, size) for i in range(size)))
-    return rows, columns
+    front, back = _Memo(toward_front), _Memo(toward_back)
+    slides = {"W": (False, front), "A": (True, front), "S": (False, back), "D": (True, back)}
+    return rows, columns, slides, _Memo(lambda line: [1 << k if k else 0 for k in line])
 
 
 def _with_tile(cells: bytes, number: int) -> bytes:
@@ -184,6 +186,8 @@ class Game:
         "_columns",
         "_fours",
         "_rows",
+        "_slides",
+        "_tiles",
         "_upright",
         "moves",
         "over",
@@ -200,7 +204,7 @@ class Game:
         if target < 4 or target & (target - 1):
             raise ValueError(f"target is a power of two from 4, got {target}")
         self.size, self.target, self.moves, self.over = size, target, 0, False
-        self._rows, self._columns = _lines(size)
+        self._rows, self._columns, self._slides, self._tiles = _shape(size)
         self._a, self._b = keys_of(seed)
         self._bits = bits_of(self._a, self._b, 0)
         cells = bytes(size * size)
@@ -217,7 +221,7 @@ class Game:
     @property
     def board(self) -> list[list[int]]:
         """The tiles, row by row, 0 where empty: fresh lists each time."""
-        return [tiles[:] for tiles in itemgetter(*self._rows(self.cells))(_tiles)]
+        return [tiles[:] for tiles in itemgetter(*self._rows(self.cells))(self._tiles)]
 
     @property
     def score(self) -> int:
@@ -242,17 +246,18 @@ class Game:
         """The keys that change the board, in the order W, A, S, D."""
         along, across = self._rows(self._cells), self._columns(self._cells)
         rows, columns = (along, across) if self._upright else (across, along)
+        (_, front), (_, back) = self._slides["W"], self._slides["S"]
         return (
-            ("W" if itemgetter(*columns)(_front) != columns else "")
-            + ("A" if itemgetter(*rows)(_front) != rows else "")
-            + ("S" if itemgetter(*columns)(_back) != columns else "")
-            + ("D" if itemgetter(*rows)(_back) != rows else "")
+            ("W" if itemgetter(*columns)(front) != columns else "")
+            + ("A" if itemgetter(*rows)(front) != rows else "")
+            + ("S" if itemgetter(*columns)(back) != columns else "")
+            + ("D" if itemgetter(*rows)(back) != rows else "")
         )
 
     def move(self, key: str) -> bool:
         """Slides the board up (W), left (A), down (S) or right (D); returns whether it changed."""
         try:
-            upright, slide = _SLIDES[key]
+            upright, slide = self._slides[key]
         except KeyError:
             raise ValueError(f"a move is one of W, A, S and D, got {key!r}") from None
         # Columns of a board that is held row by row are slices with a stride, and the reverse.
@@ -284,12 +289,13 @@ class Game:
             self._fours += 1
             self._cells = cells[: ~len(after)] + b"\2" + after
         self.moves = n - 1
-        self.over = m == 10 and not self._can_merge()
+        if m == 10:  # the last empty cell is filled
+            self.over = not self._can_merge()
         return True
 
     def _can_merge(self) -> bool:
         """Whether equal tiles are neighbours: on a full board, whether a move is left."""
         lines = self._rows(self._cells)
         return any(map(eq, self._cells, self._cells[self.size :])) or (
-            itemgetter(*lines)(_front) != lines
+            itemgetter(*lines)(self._slides["A"][1]) != lines
         )
