@@ -116,16 +116,16 @@ def plan_tasks(config: TrainConfig) -> TaskPlan:
     """The env of a config and its tasks; errors in id, data or kwargs show here, before work."""
     make_env = env_factory(config.env, config.make_kwargs())
     plan = TaskPlan(make_env, config.seed, config.evaluation.tasks)
-    if not plan.trains:
-        raise ConfigError(
-            f"{config.env} is for evaluation alone: evaluate_agent --env {config.env}"
-        )
     if isinstance(plan.env, SingleTurnEnv):
         held_out, tasks = config.evaluation.tasks, len(plan.env.tasks)
         if held_out >= tasks:
             raise ConfigError(
                 f"evaluation.tasks={held_out} holds out all of the env's {tasks} tasks; "
                 "leave some to train on"
+            )
+        if not plan.trains:
+            raise ConfigError(
+                f"{config.env} is for evaluation alone: evaluate_agent --env {config.env}"
             )
         print(f"tasks: {tasks}, {held_out} of them held out")
     if plan.env.evaluation_only:
