@@ -8,6 +8,11 @@ import pytest
 
 pytest.importorskip("vllm")
 torch = pytest.importorskip("torch")
+pytest.importorskip(
+    "torchvision",
+    reason="vLLM's models that see import torchvision, which CPU installs have not",
+    exc_type=ImportError,
+)
 pytestmark = pytest.mark.vllm
 sys.path.insert(0, str(Path(__file__).parent))
 
