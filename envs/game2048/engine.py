@@ -281,7 +281,7 @@ class Game:
     @property
     def board(self) -> list[list[int]]:
         """The tiles, row by row, 0 where empty: fresh lists each time."""
-        rows = self._lines if self._upright else self._rows(self.cells)
+        rows = self._lines if self._upright else self._columns(self._cells)
         return [tiles[:] for tiles in itemgetter(*rows)(self._tiles)]
 
     @property
