@@ -54,7 +54,7 @@ _C2 = 0x94D049BB133111EB
 # What the merges that made a tile 2**k of 2s have scored: f(k + 1) = 2 f(k) + 2**(k + 1).
 _WORTH = (0, *((k - 1) << k for k in range(1, 256)))
 # Lines remembered of each kind. More than caches hold cost more to look up than to work out again.
-_MEMO = 1 << 14
+_MEMO = 1 << 15
 
 
 def mix(z: int) -> int:
@@ -102,8 +102,9 @@ def bits_of(a: int, b: int, n: int) -> tuple[int, ...]:
     return _halves(z.to_bytes(8 * _BLOCK, "little"))
 
 
-_merge_pairs = re.compile(rb"(.)\1", re.DOTALL).sub
-_SUCCESSORS = [bytes([min(k + 1, 255)]) for k in range(256)]
+_merge_pairs = re.compile(rb"([^\xff])\1").sub
+_EDGE = b"\xff"  # between lines; no game gets to a tile 2**255
+_SUCCESSORS = [bytes([k + 1]) for k in range(255)]
 
 
 def _merged(pair: re.Match[bytes]) -> bytes:
@@ -112,13 +113,40 @@ def _merged(pair: re.Match[bytes]) -> bytes:
 
 def toward_front(line: bytes) -> bytes:
     """A line of exponents (0 is empty) after sliding and merging towards its first cell."""
-    merged = _merge_pairs(_merged, line.replace(b"\0", b""))
-    return merged.ljust(len(line), b"\0")
+    return _merge_pairs(_merged, line.translate(None, b"\0")).ljust(len(line), b"\0")
 
 
 def toward_back(line: bytes) -> bytes:
     """The same towards the last cell."""
-    return toward_front(line[::-1])[::-1]
+    merged = _merge_pairs(_merged, line.translate(None, b"\0")[::-1])
+    return merged[::-1].rjust(len(line), b"\0")
+
+
+_Lines = tuple[bytes, ...]
+_Cut = Callable[[bytes], _Lines]
+_Slide = Callable[[_Lines], _Lines]
+
+
+def _all_toward_front(lines: _Lines) -> _Lines:
+    """The same of many lines at once, for little more than the price of three."""
+    packed = _EDGE.join(lines).translate(None, b"\0")
+    merged = _merge_pairs(_merged, packed).split(_EDGE)
+    size = len(lines[0])
+    return tuple([line.ljust(size, b"\0") for line in merged])
+
+
+def _all_toward_back(lines: _Lines) -> _Lines:
+    """The same towards the last cells."""
+    packed = _EDGE.join(lines).translate(None, b"\0")[::-1]
+    merged = _merge_pairs(_merged, packed)[::-1].split(_EDGE)
+    size = len(lines[0])
+    return tuple([line.rjust(size, b"\0") for line in merged])
+
+
+def _with_tile(cells: bytes, number: int) -> bytes:
+    """The cells after the spawn that a draw names."""
+    after = cells.split(b"\0", number // 10 + 1)[-1]  # what comes after the chosen cell
+    return cells[: ~len(after)] + (b"\1" if number % 10 else b"\2") + after
 
 
 _T = TypeVar("_T")
@@ -138,29 +166,52 @@ class _Memo(dict[bytes, _T]):
         return value
 
 
-_Lines = Callable[[bytes], tuple[bytes, ...]]
-_Slides = dict[str, tuple[bool, _Memo[bytes]]]
+def _one_by_one(slide: Callable[[bytes], bytes]) -> _Slide:
+    """Slides lines that are met so often that each is worth remembering."""
+    memo = _Memo(slide)
+    return lambda lines: itemgetter(*lines)(memo)
+
+
+# A line that has slid, ten times its empty cells, and that line with a tile, by the number drawn.
+_Outcome = tuple[bytes, int, list[bytes]]
+
+
+def _outcome(line: bytes) -> _Outcome:
+    spawned: list[bytes] = []
+    for number in range(0, 10 * line.count(0), 10):
+        spawned += [_with_tile(line, number)] + 9 * [_with_tile(line, number + 1)]
+    return line, len(spawned), spawned
+
+
+# What becomes of the lines of 4x4, of which there are few, either way.
+_outcomes = _Memo(_outcome)
+_front_4 = _Memo(lambda line: _outcomes[toward_front(line)])
+_back_4 = _Memo(lambda line: _outcomes[toward_back(line)])
+
+_Slides = dict[str, tuple[bool, _Slide, _Memo[_Outcome]]]
 
 
 @cache
-def _shape(size: int) -> tuple[_Lines, _Lines, _Slides, _Memo[list[int]]]:
+def _shape(size: int) -> tuple[_Cut, _Cut, _Slides, _Memo[list[int]]]:
     """What all games of a size share.
 
-    That is: what splits the cells into rows, and into columns; for each key whether it slides rows
-    and what becomes of a line; and the tiles of a line. Sizes apart, so that the many lines of
-    large boards do not drive out those of small ones.
+    That is: what cuts the cells into rows, and into columns; for each key whether it slides rows,
+    how lines slide, and what becomes of a line of four; and the tiles of a line. Sizes apart, so
+    that the many lines of large boards do not drive out those of small ones.
     """
     rows = Struct(f"{size}s" * size).unpack
-    columns: _Lines = itemgetter(*(slice(i, None, size) for i in range(size)))
-    front, back = _Memo(toward_front), _Memo(toward_back)
-    slides = {"W": (False, front), "A": (True, front), "S": (False, back), "D": (True, back)}
+    columns: _Cut = itemgetter(*(slice(i, None, size) for i in range(size)))
+    if size < 6:
+        front, back = _one_by_one(toward_front), _one_by_one(toward_back)
+    else:
+        front, back = _all_toward_front, _all_toward_back
+    slides = {
+        "W": (False, front, _front_4),
+        "A": (True, front, _front_4),
+        "S": (False, back, _back_4),
+        "D": (True, back, _back_4),
+    }
     return rows, columns, slides, _Memo(lambda line: [1 << k if k else 0 for k in line])
-
-
-def _with_tile(cells: bytes, number: int) -> bytes:
-    """The cells after the spawn that a draw names."""
-    after = cells.split(b"\0", number // 10 + 1)[-1]  # what comes after the chosen cell
-    return cells[: ~len(after)] + (b"\1" if number % 10 else b"\2") + after
 
 
 class Game:
@@ -182,9 +233,9 @@ class Game:
         "_a",
         "_b",
         "_bits",
-        "_cells",
         "_columns",
         "_fours",
+        "_lines",
         "_rows",
         "_slides",
         "_tiles",
@@ -203,15 +254,24 @@ class Game:
             raise ValueError(f"size is from 2 to 255, got {size}")
         if target < 4 or target & (target - 1):
             raise ValueError(f"target is a power of two from 4, got {target}")
-        self.size, self.target, self.moves, self.over = size, target, 0, False
+        self.size, self.target = size, target
         self._rows, self._columns, self._slides, self._tiles = _shape(size)
         self._a, self._b = keys_of(seed)
-        self._bits = bits_of(self._a, self._b, 0)
+        self.over = False
+        self.moves, self._fours = -2, 0  # the two tiles before the first move count up to 0
         cells = bytes(size * size)
-        for n in range(2):
-            cells = _with_tile(cells, below(self._a, self._b, n, 10 * cells.count(0)))
-        self._fours = cells.count(2)
-        self._cells, self._upright = cells, True  # row by row; column by column if not upright
+        for _ in range(2):
+            cells = _with_tile(cells, self._draw(10 * cells.count(0)))
+        self._cells, self._upright = cells, True
+
+    @property
+    def _cells(self) -> bytes:
+        """The exponents as they are held: row by row, or column by column if not upright."""
+        return b"".join(self._lines)
+
+    @_cells.setter
+    def _cells(self, cells: bytes) -> None:
+        self._lines = self._rows(cells)
 
     @property
     def cells(self) -> bytes:
@@ -221,7 +281,8 @@ class Game:
     @property
     def board(self) -> list[list[int]]:
         """The tiles, row by row, 0 where empty: fresh lists each time."""
-        return [tiles[:] for tiles in itemgetter(*self._rows(self.cells))(self._tiles)]
+        rows = self._lines if self._upright else self._columns(self._cells)
+        return [tiles[:] for tiles in itemgetter(*rows)(self._tiles)]
 
     @property
     def score(self) -> int:
@@ -244,58 +305,78 @@ class Game:
 
     def legal(self) -> str:
         """The keys that change the board, in the order W, A, S, D."""
-        along, across = self._rows(self._cells), self._columns(self._cells)
+        along, across = self._lines, self._columns(self._cells)
         rows, columns = (along, across) if self._upright else (across, along)
-        (_, front), (_, back) = self._slides["W"], self._slides["S"]
+        front, back = self._slides["W"][1], self._slides["S"][1]
         return (
-            ("W" if itemgetter(*columns)(front) != columns else "")
-            + ("A" if itemgetter(*rows)(front) != rows else "")
-            + ("S" if itemgetter(*columns)(back) != columns else "")
-            + ("D" if itemgetter(*rows)(back) != rows else "")
+            ("W" if front(columns) != columns else "")
+            + ("A" if front(rows) != rows else "")
+            + ("S" if back(columns) != columns else "")
+            + ("D" if back(rows) != rows else "")
         )
 
     def move(self, key: str) -> bool:
         """Slides the board up (W), left (A), down (S) or right (D); returns whether it changed."""
         try:
-            upright, slide = self._slides[key]
+            upright, slide, outcomes = self._slides[key]
         except KeyError:
             raise ValueError(f"a move is one of W, A, S and D, got {key!r}") from None
-        # Columns of a board that is held row by row are slices with a stride, and the reverse.
-        cells = self._cells
-        lines = self._rows(cells) if upright is self._upright else self._columns(cells)
-        if self.size == 4:  # the same written out, which is quicker by a twentieth
-            first, second, third, fourth = lines
-            slid = slide[first], slide[second], slide[third], slide[fourth]
-        else:
-            slid = itemgetter(*lines)(slide)
-        if slid == lines:
+        # Lines are held as the last move left them; across them, cells are slices with a stride.
+        lines = self._lines if upright is self._upright else self._columns(b"".join(self._lines))
+        moved = self._moved_4(lines, outcomes) if self.size == 4 else self._moved(lines, slide)
+        if not moved:
             return False
-        self._upright = upright
+        self._lines, self._upright = moved, upright
+        if self.over:  # the board is full
+            self.over = not self._can_merge()
+        return True
+
+    def _moved(self, lines: _Lines, slide: _Slide) -> _Lines:
+        """The lines after a slide and a spawn; none if the slide changes nothing."""
+        slid = slide(lines)
+        if slid == lines:
+            return ()
+        cells = b"".join(slid)
+        number = self._draw(10 * cells.count(0))
+        # `_with_tile` written out, as the call costs a fiftieth of a move.
+        after = cells.split(b"\0", number // 10 + 1)[-1]
+        return self._rows(cells[: ~len(after)] + (b"\1" if number % 10 else b"\2") + after)
+
+    def _moved_4(self, lines: _Lines, outcomes: _Memo[_Outcome]) -> _Lines:
+        """The same for 4x4 in half the time: most lines keep their identity, and so their hash."""
+        p, q, r, s = lines
+        (a, in_a, as_), (b, in_b, bs) = outcomes[p], outcomes[q]
+        (c, in_c, cs), (d, in_d, ds) = outcomes[r], outcomes[s]
+        if a == p and b == q and c == r and d == s:
+            return ()
+        number = self._draw(in_a + in_b + in_c + in_d)
+        if number < in_a:
+            return as_[number], b, c, d
+        if (number := number - in_a) < in_b:
+            return a, bs[number], c, d
+        if (number := number - in_b) < in_c:
+            return a, b, cs[number], d
+        return a, b, c, ds[number - in_c]
+
+    def _draw(self, m: int) -> int:
+        """The number of the next spawn, below `m`: a tenth of it is the cell, 0 of ten a 4."""
         n = self.moves + 2
         at = n % _BLOCK
         if not at:
             self._bits = bits_of(self._a, self._b, n)
-        cells = b"".join(slid)
-        m = 10 * cells.count(0)
         product = self._bits[at] * m
         number = product >> 22
         if product & 0x3FFFFF < m:  # perhaps bits to be replaced
             number = below(self._a, self._b, n, m)
-        # From here on `_with_tile` written out, as a call costs a twentieth of a move.
-        after = cells.split(b"\0", number // 10 + 1)[-1]
-        if number % 10:
-            self._cells = cells[: ~len(after)] + b"\1" + after
-        else:
+        if not number % 10:
             self._fours += 1
-            self._cells = cells[: ~len(after)] + b"\2" + after
         self.moves = n - 1
-        if m == 10:  # the last empty cell is filled
-            self.over = not self._can_merge()
-        return True
+        self.over = m == 10  # the last empty cell is filled; `move` looks for merges
+        return number
 
     def _can_merge(self) -> bool:
         """Whether equal tiles are neighbours: on a full board, whether a move is left."""
-        lines = self._rows(self._cells)
-        return any(map(eq, self._cells, self._cells[self.size :])) or (
-            itemgetter(*lines)(self._slides["A"][1]) != lines
-        )
+        cells = self._cells
+        if any(map(eq, cells, cells[self.size :])):
+            return True
+        return self._slides["A"][1](self._lines) != self._lines
