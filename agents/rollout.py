@@ -24,7 +24,7 @@ class Rollout:
 
     Attributes:
         seconds: Wall time so far by phase: `generate` in the policy, `score` waiting for envs
-            with nothing to generate.
+            with nothing to generate, `sync` bringing it adapters, which is the caller's to add.
         stale: Completions refused so far because an older adapter had written them.
     """
 
@@ -49,7 +49,7 @@ class Rollout:
         self.policy = policy
         self.stale = 0
         self._max_staleness = max_staleness
-        self.seconds = {"generate": 0.0, "score": 0.0}
+        self.seconds = {"generate": 0.0, "score": 0.0, "sync": 0.0}
         self._make_env = make_env
         self._sampling = sampling
         self._renderer = renderer

@@ -8,12 +8,14 @@ import random
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from taskgym.envs import TaskgymError
 
 logger = logging.getLogger(__name__)
 
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _LONGEST_PAUSE = 10.0  # seconds between two tries
 
 
@@ -35,7 +37,8 @@ class ServerClient:
         url: Where the server is, with or without `/v1`.
         connections: Calls under way at once.
         timeout: Seconds until one try counts as lost.
-        patience: Seconds of trouble after which a call gives up.
+        patience: Seconds of trouble after which a call gives up; counted from the end of the
+            first try that failed, so that a timeout is always tried once more.
         key: Instead of the one in the environment.
         on_lost: Called when a connection was lost, before the next try: may restart the server.
     """
@@ -52,6 +55,9 @@ class ServerClient:
     ):
         import httpx
 
+        host = urlsplit(url).hostname
+        if host is None:
+            raise ServerError(f"no host in {url!r}; an address looks like http://127.0.0.1:8000")
         self.url = url.rstrip("/").removesuffix("/v1")
         self.connections = connections
         self.retries = 0
@@ -63,7 +69,7 @@ class ServerClient:
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(timeout, connect=10.0),
             limits=httpx.Limits(max_connections=connections),
-            trust_env=False,  # a proxy from the environment is not where adapters are
+            trust_env=host not in _LOOPBACK,  # a proxy is for what lies beyond this machine
         )
 
     def get(self, path: str) -> Any:
@@ -95,7 +101,7 @@ class ServerClient:
     def _call(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         import httpx
 
-        began, tries = time.monotonic(), 0
+        began, tries = 0.0, 0  # when the trouble began, and how often it was met
         while True:
             pause = min(_LONGEST_PAUSE, 0.25 * 2**tries) * random.uniform(0.5, 1.0)
             try:
@@ -108,6 +114,7 @@ class ServerClient:
                     return _content(response)
                 trouble = f"{response.status_code} {response.text[:200]}"
                 pause = max(pause, _asked_pause(response))
+            began = began or time.monotonic()  # after `on_lost`: a restart may take minutes
             self._wait(f"{method} {self.url}{path}", trouble, pause, began, tries)
             tries += 1
 

@@ -6,11 +6,12 @@ import secrets
 import shutil
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from taskgym.agents.adapter import Adapter
@@ -21,6 +22,7 @@ from taskgym.agents.vision import Seen, check_same_prompt, with_urls
 _POLL_SECONDS = 0.05  # how long `poll` waits for a first answer
 # vLLM's server puts what a model's generation config says wherever a request says nothing.
 _PLAIN = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+_LOADS = 5  # how often a server may have forgotten the adapter that one request needs
 _EXACT = {"logprobs": 0, "return_token_ids": True}
 _EXACT_CHAT = {"logprobs": True, "top_logprobs": 0, "return_token_ids": True}
 
@@ -34,8 +36,15 @@ class ConcurrentPolicy(ABC):
         self._client = client
         self._model = model
         self._version = 0
-        self._threads = ThreadPoolExecutor(client.connections, thread_name_prefix="taskgym-ask")
-        self._asked: set[Future[Completion]] = set()
+        self._asked: dict[Future[Completion], tuple[Any, ...]] = {}
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        # Daemons: one that waits for a server that never answers must not hold up the exit.
+        self._threads = [
+            threading.Thread(target=self._work, name=f"taskgym-ask-{n}", daemon=True)
+            for n in range(client.connections)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def version(self) -> int:
@@ -44,7 +53,9 @@ class ConcurrentPolicy(ABC):
 
     def submit(self, request: Request) -> None:
         """Takes a request; it is sent when one of the connections is free."""
-        self._asked.add(self._threads.submit(self._ask, request, *self._writer()))
+        answer: Future[Completion] = Future()
+        self._asked[answer] = writer = self._writer()
+        self._queue.put(lambda: _settle(answer, lambda: self._ask(request, *writer)))
 
     def poll(self) -> list[Completion]:
         """Completions that arrived; waits a twentieth of a second for a first one.
@@ -52,7 +63,9 @@ class ConcurrentPolicy(ABC):
         Raises:
             ServerError: The server refused a request, or was gone for too long.
         """
-        done, self._asked = wait(self._asked, _POLL_SECONDS, return_when=FIRST_COMPLETED)
+        done, _ = wait(self._asked, _POLL_SECONDS, return_when=FIRST_COMPLETED)
+        for answer in done:
+            del self._asked[answer]
         return [answer.result() for answer in done]
 
     def cancel(self) -> None:
@@ -62,10 +75,15 @@ class ConcurrentPolicy(ABC):
         self._asked.clear()
 
     def close(self) -> None:
-        """Closes the connections and ends the threads."""
+        """Closes the connections and ends the threads, which nobody waits for."""
         self.cancel()
         self._client.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for _ in self._threads:
+            self._queue.put(None)
+
+    def _work(self) -> None:
+        while (task := self._queue.get()) is not None:
+            task()
 
     def _writer(self) -> tuple[Any, ...]:
         """What of the policy's state a request is bound to when it is submitted."""
@@ -73,6 +91,16 @@ class ConcurrentPolicy(ABC):
 
     @abstractmethod
     def _ask(self, request: Request, *writer: Any) -> Completion: ...
+
+
+def _settle(answer: Future[Completion], ask: Callable[[], Completion]) -> None:
+    """Gets an answer, unless it is not wanted any more; what fails is told to who polls."""
+    if not answer.set_running_or_notify_cancel():
+        return
+    try:
+        answer.set_result(ask())
+    except Exception as error:
+        answer.set_exception(error)
 
 
 class ChatServerPolicy(ConcurrentPolicy):
@@ -137,16 +165,26 @@ class ServerPolicy(ConcurrentPolicy):
         self._folder = folder.resolve() / f"taskgym-{secrets.token_hex(4)}"
         self._max_len = max_model_len
         self._served = _Served(model, 0)
+        self._retired: list[_Served] = []  # loaded still, because requests wait for them
         self._numbers = count(1)
         self._loading = threading.Lock()
 
     def load_adapter(self, adapter: Adapter | None, version: int) -> None:
-        """Writes with this adapter from now on, under a new name; unloads the one before."""
+        """Writes with this adapter from now on, under a new name.
+
+        The one before is unloaded as soon as nothing waits for what it writes.
+        """
         before, self._served = self._served, self._brought(adapter, version)
         self._version = version
-        if before.folder is not None:
-            self._unload(before)
-            shutil.rmtree(before.folder)
+        self._retired.append(before)
+        self._unload_unused()
+
+    def poll(self) -> list[Completion]:
+        """Completions that arrived; waits a twentieth of a second for a first one."""
+        done = super().poll()
+        if self._retired:
+            self._unload_unused()
+        return done
 
     def score(self, ids: Sequence[int]) -> list[float]:
         """The log-probability of each token after the first, by the adapter that writes now."""
@@ -157,9 +195,10 @@ class ServerPolicy(ConcurrentPolicy):
 
     def close(self) -> None:
         """Unloads the adapter, if the server is still there, and closes the connections."""
-        if self._served.folder is not None:
-            self._unload(self._served)
-            self._served = _Served(self._model, self._version)
+        self.cancel()
+        self._retired.append(self._served)
+        self._served = _Served(self._model, self._version)
+        self._unload_unused()
         shutil.rmtree(self._folder, ignore_errors=True)
         super().close()
 
@@ -209,14 +248,16 @@ class ServerPolicy(ConcurrentPolicy):
     def _answer(self, path: str, body: dict[str, Any], served: _Served) -> Any:
         """The answer to a request, written by just this adapter."""
         body = {"model": served.name, **body}
-        try:
-            answer = self._client.post(path, body)
-        except NotFoundError:
-            self._load_again(served)
-            answer = self._client.post(path, body)
-        if answer["model"] != served.name:
-            raise ServerError(f"asked {served.name} and {answer['model']} answered")
-        return answer
+        for _ in range(_LOADS):
+            try:
+                answer = self._client.post(path, body)
+            except NotFoundError:
+                self._load_again(served)
+                continue
+            if answer["model"] != served.name:
+                raise ServerError(f"asked {served.name} and {answer['model']} answered")
+            return answer
+        raise ServerError(f"{self._client.url} forgets {served.name} again and again")
 
     def _brought(self, adapter: Adapter | None, version: int) -> _Served:
         if adapter is None:
@@ -237,19 +278,29 @@ class ServerPolicy(ConcurrentPolicy):
                 "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 and --enable-lora, on a machine that sees "
                 f"this path ({error})"
             ) from error
+        except ServerError:
+            if served.name not in self._known():  # else only the reply of a first try was lost
+                raise
 
     def _load_again(self, served: _Served) -> None:
         """Loads what a restarted server has forgotten, once for all threads that miss it."""
         if served.folder is None:
             raise ServerError(f"{self._client.url} does not serve {served.name} any more")
         with self._loading:
-            known = [model["id"] for model in self._client.get("/v1/models")["data"]]
-            if served.name not in known:
+            if served.name not in self._known():
                 self._load(served)
 
-    def _unload(self, served: _Served) -> None:
-        # Once and whatever comes of it: a restarted server has forgotten the adapter already.
-        self._client.attempt("/v1/unload_lora_adapter", {"lora_name": served.name})
+    def _known(self) -> list[str]:
+        return [model["id"] for model in self._client.get("/v1/models")["data"]]
+
+    def _unload_unused(self) -> None:
+        waited_for = {served for (served,) in self._asked.values()}
+        for served in [s for s in self._retired if s not in waited_for]:
+            self._retired.remove(served)
+            if served.folder is not None:
+                # Once, whatever comes of it: a restarted server has forgotten it already.
+                self._client.attempt("/v1/unload_lora_adapter", {"lora_name": served.name})
+                shutil.rmtree(served.folder)
 
 
 def _drawn(sampling: Sampling, seed: int) -> dict[str, Any]:
@@ -265,4 +316,7 @@ def _drawn(sampling: Sampling, seed: int) -> dict[str, Any]:
 
 
 def _finish(choice: dict[str, Any]) -> Finish:
-    return "length" if choice["finish_reason"] == "length" else "stop"
+    reason = choice["finish_reason"]
+    if reason not in ("stop", "length"):  # such as vLLM's "abort": the answer is not whole
+        raise ServerError(f"the server ended a completion by {reason!r}")
+    return "length" if reason == "length" else "stop"

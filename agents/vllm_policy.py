@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Collection, Sequence
 from itertools import count
@@ -41,7 +42,8 @@ class VllmPolicy:
         self._lora: Any = None
         self._version = 0
         self._done: list[Completion] = []
-        self._running: dict[str, tuple[Request, int]] = {}
+        self._running: dict[str, tuple[Request, int, Any]] = {}  # with version and adapter
+        self._retired: list[Any] = []  # adapters loaded still, because requests run on them
 
     @property
     def version(self) -> int:
@@ -54,7 +56,7 @@ class VllmPolicy:
         if room < 1:
             self._done.append(Completion(request.request_id, "", (), (), "length", self._version))
             return
-        self._running[str(request.request_id)] = request, self._version
+        self._running[str(request.request_id)] = request, self._version, self._lora
         parameters = self._parameters(request, room)
         self._add(str(request.request_id), request.prompt_ids, parameters, request.seen)
 
@@ -64,6 +66,8 @@ class VllmPolicy:
             for output in self._engine.step():
                 if output.finished:
                     self._done.append(self._complete(output))
+        if self._retired:
+            self._unload_unused()
         done, self._done = self._done, []
         return done
 
@@ -74,11 +78,15 @@ class VllmPolicy:
         self._done.clear()
 
     def load_adapter(self, adapter: Adapter | None, version: int) -> None:
-        """Writes with this adapter from now on, under a new name; unloads the one before."""
+        """Writes with this adapter from now on, under a new name.
+
+        The one before is unloaded as soon as nothing runs on it.
+        """
         before, self._lora = self._lora, self._brought(adapter, version) if adapter else None
         self._version = version
         if before is not None:
-            self._engine.remove_lora(before.lora_int_id)
+            self._retired.append(before)
+        self._unload_unused()
 
     def score(self, ids: Sequence[int]) -> list[float]:
         """The log-probability of each token after the first, by the adapter that writes now."""
@@ -97,7 +105,7 @@ class VllmPolicy:
                     return [at[i].logprob for at, i in zip(told, ids[1:], strict=True)]
 
     def close(self) -> None:
-        """Frees the engine and the adapter files."""
+        """Drops the engine, which whoever started it ends, and the adapter files."""
         self._files.cleanup()
         self._engine = None
 
@@ -132,7 +140,7 @@ class VllmPolicy:
         )
 
     def _complete(self, output: Any) -> Completion:
-        request, version = self._running.pop(output.request_id)
+        request, version, _ = self._running.pop(output.request_id)
         if request.seen is not None:
             check_same_prompt(request.prompt_ids, output.prompt_token_ids, "vLLM")
         (sample,) = output.outputs
@@ -142,6 +150,13 @@ class VllmPolicy:
         said = ids[:-1] if finish == "stop" else ids
         text = self._tokenizer.decode(said, skip_special_tokens=True)
         return Completion(request.request_id, text, ids, logprobs, finish, version)
+
+    def _unload_unused(self) -> None:
+        running = {lora.lora_int_id for _, _, lora in self._running.values() if lora is not None}
+        for lora in [lora for lora in self._retired if lora.lora_int_id not in running]:
+            self._retired.remove(lora)
+            self._engine.remove_lora(lora.lora_int_id)
+            shutil.rmtree(lora.lora_path, ignore_errors=True)
 
     def _brought(self, adapter: Adapter, version: int) -> Any:
         from vllm.lora.request import LoRARequest

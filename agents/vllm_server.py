@@ -57,6 +57,8 @@ class VllmServer:
         self.key = secrets.token_hex(16)
         self.log = log
         self._restarts = 0
+        self._stopped = False
+        self._log_begin = 0  # where in the log the present process begins
         self._lock = threading.Lock()
         self._command = [
             *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
@@ -107,7 +109,7 @@ class VllmServer:
             ServerError: It dies again and again.
         """
         with self._lock:
-            if self._process.poll() is None:
+            if self._stopped or self._process.poll() is None:
                 return
             if self._restarts == _MAX_RESTARTS:
                 raise ServerError(f"vLLM's server died {_MAX_RESTARTS + 1} times; see {self.log}")
@@ -119,14 +121,16 @@ class VllmServer:
 
     def stop(self) -> None:
         """Ends it and what it started."""
+        self._stopped = True  # not under the lock, which a restart holds for minutes
+        self._starter.shutdown()  # after a start under way; none comes after it
         _end_group(self._process)
-        self._starter.shutdown()
 
     def _start(self) -> subprocess.Popen[bytes]:
         return self._starter.submit(self._spawn).result()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
+            self._log_begin = log.tell()
             return subprocess.Popen(
                 self._command,
                 env=_environment(self.key),
@@ -139,7 +143,8 @@ class VllmServer:
 
     def _last_words(self) -> str:
         """The end of its log, in which an exception names itself."""
-        lines = self.log.read_text(errors="replace").splitlines()
+        written = self.log.read_bytes()[self._log_begin :]
+        lines = written.decode(errors="replace").splitlines()
         said = [line for line in lines if "Error" in line] or lines or ["it said nothing"]
         return f"{said[-1].strip()} (all of it: {self.log})"
 

@@ -10,16 +10,18 @@ import os
 import statistics
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import tyro
 from taskgym.agents.adapter import Adapter
 from taskgym.agents.chat import Renderer
-from taskgym.agents.policy import Policy, Request, Sampling
+from taskgym.agents.policy import ApartPolicy, Policy, Request, Sampling
 from taskgym.training.config import LoraConfig, PolicyFlags, TrainConfig
 from taskgym.training.environment import prepare_environment
 from taskgym.training.models import Loaded, load_model
@@ -70,26 +72,44 @@ def measure(policy: Policy, prompt: tuple[int, ...], requests: int, tokens: int)
 
 
 def main() -> None:
-    """Measures each policy in turn and prints a table."""
+    """Measures the policies round by round and prints the medians."""
     args = tyro.cli(Arguments)
     prepare_environment()
     loaded = load_model(TrainConfig(model=args.model, lora=LoraConfig(rank=RANK)))
     asked = [{"role": "user", "content": QUESTION}]
     prompt = Renderer(loaded.tokenizer).opening(asked)
-    print(
-        f"{loaded.name}: {args.requests} requests of {args.tokens} tokens, {os.cpu_count()} cores"
-    )
+    speeds: dict[tuple[str, bool], list[float]] = defaultdict(list)
+    with ExitStack() as stack:
+        policies = {
+            name: stack.enter_context(opened(name, loaded, Path(stack.enter_context(scratch()))))
+            for name in ("transformers", "vllm", "server")
+        }
+        for _ in range(args.rounds):
+            for (name, policy), adapted in product(policies.items(), (False, True)):
+                with prepared(policy, loaded, adapted):
+                    speed = measure(policy, prompt, args.requests, args.tokens)
+                speeds[name, adapted].append(speed)
+    print(f"{loaded.name}: {args.requests} x {args.tokens} tokens, {os.cpu_count()} cores")
     print(f"{'policy':14} {'base model':>11} {'with adapter':>13}   tokens a second, medians")
-    for name in ("transformers", "vllm", "server"):
-        speeds = []
-        with tempfile.TemporaryDirectory() as folder, opened(name, loaded, Path(folder)) as policy:
-            for adapter in (None, Adapter.of(loaded.model)):
-                policy.load_adapter(adapter, 1)
-                rounds = [
-                    measure(policy, prompt, args.requests, args.tokens) for _ in range(args.rounds)
-                ]
-                speeds.append(statistics.median(rounds))
-        print(f"{name:14} {speeds[0]:11.0f} {speeds[1]:13.0f}", flush=True)
+    for name in policies:
+        plain, adapter = (statistics.median(speeds[name, adapted]) for adapted in (False, True))
+        print(f"{name:14} {plain:11.0f} {adapter:13.0f}")
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder for a server's log and adapters."""
+    return tempfile.TemporaryDirectory()
+
+
+@contextmanager
+def prepared(policy: Policy, loaded: Loaded, adapted: bool) -> Iterator[None]:
+    """The policy with the learner's adapter, or without any."""
+    if isinstance(policy, ApartPolicy):
+        policy.load_adapter(Adapter.of(loaded.model) if adapted else None, 1)
+        yield
+        return
+    with nullcontext() if adapted else loaded.model.disable_adapter():
+        yield
 
 
 if __name__ == "__main__":

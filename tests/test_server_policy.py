@@ -1,6 +1,8 @@
 """Servers as they are: busy, gone, forgetful, answering in text only. Ours speaks real HTTP."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from taskgym.agents.server_client import NotFoundError, ServerClient, ServerErro
 from taskgym.agents.server_policy import ChatServerPolicy, ServerPolicy
 from taskgym.training.config import PolicyFlags
 from taskgym.training.errors import ConfigError
-from taskgym.training.policies import check_policy
+from taskgym.training.policies import check_policy, open_chat
 
 pytest.importorskip("httpx")
 Answer = tuple[int, dict[str, str], Any]
@@ -194,6 +196,26 @@ def test_patience_ends_and_says_what_the_last_trouble_was(server: Server) -> Non
     client.close()
 
 
+def test_a_timeout_is_tried_again_however_long_it_was(server: Server) -> None:
+    waits = [0.6, 0.0]
+
+    def slow(path: str, body: Any) -> Answer:
+        time.sleep(waits.pop(0))
+        return server.vllm(path, body)
+
+    server.answer = slow
+    client = ServerClient(server.url, timeout=0.4, patience=0.3)
+    assert client.get("/v1/models")["data"] and client.retries == 1
+    client.close()
+
+
+def test_a_restart_that_takes_long_does_not_use_up_the_patience(server: Server) -> None:
+    server.answer = in_turn((0, {}, ""))(server)
+    client = ServerClient(server.url, patience=0.3, on_lost=lambda: time.sleep(0.5))
+    assert client.get("/v1/models")["data"]
+    client.close()
+
+
 def test_nobody_there_is_asked_again_and_the_caller_is_told_each_time() -> None:
     lost: list[int] = []
     client = ServerClient("http://127.0.0.1:9", patience=0.6, on_lost=lambda: lost.append(1))
@@ -268,6 +290,87 @@ def test_a_server_that_forgot_its_adapters_gets_the_right_one_again(
     assert server.adapters == {name}
     loads = [path for path, _ in server.asked if path == "/v1/load_lora_adapter"]
     assert len(loads) == 2, "once at first, and once again for all that missed it"
+
+
+def test_a_server_that_forgets_twice_is_helped_twice(server: Server, policy: ServerPolicy) -> None:
+    adapter: Any = Tensors()
+    policy.load_adapter(adapter, 3)
+    forgets = [True, True]
+
+    def forgetful(path: str, body: Any) -> Answer:
+        if path == "/v1/completions" and forgets:
+            forgets.pop()
+            server.adapters.clear()
+        return server.vllm(path, body)
+
+    server.answer = forgetful
+    (said,) = answers(policy, asked())
+    assert said.adapter_version == 3 and not forgets
+
+
+def test_an_adapter_whose_first_reply_was_lost_is_loaded_all_the_same(
+    server: Server, policy: ServerPolicy
+) -> None:
+    def lossy(path: str, body: Any) -> Answer:
+        loaded = path == "/v1/load_lora_adapter" and body["lora_name"] in server.adapters
+        if loaded:
+            return 400, {}, {"error": "has already been loaded"}
+        answer = server.vllm(path, body)
+        return (0, {}, "") if path == "/v1/load_lora_adapter" else answer
+
+    server.answer = lossy
+    adapter: Any = Tensors()
+    policy.load_adapter(adapter, 1)
+    assert answers(policy, asked())[0].adapter_version == 1
+
+
+def test_an_adapter_that_requests_wait_for_stays_until_they_are_answered(
+    server: Server, policy: ServerPolicy
+) -> None:
+    adapter: Any = Tensors()
+    policy.load_adapter(adapter, 1)
+    gate = threading.Event()
+
+    def held(path: str, body: Any) -> Answer:
+        if path == "/v1/completions":
+            gate.wait(5)
+        return server.vllm(path, body)
+
+    server.answer = held
+    policy.submit(asked())
+    policy.load_adapter(adapter, 2)
+    assert len(server.adapters) == 2
+    gate.set()
+    said: list[Completion] = []
+    while not said:
+        said = policy.poll()
+    assert said[0].adapter_version == 1 and policy.version == 2 and len(server.adapters) == 1
+
+
+def test_a_server_that_never_answers_does_not_hold_up_the_exit(server: Server) -> None:
+    server.answer = lambda path, body: time.sleep(20) or (200, {}, {})  # type: ignore[func-returns-value]
+    code = (
+        "from taskgym.agents.server_policy import ChatServerPolicy as P, ServerClient as C\n"
+        f"policy = P(C({server.url!r}), 'base')\n"
+        "policy._ask = lambda request: policy._client.get('/v1/models')\n"
+        "policy.submit(None); import time; time.sleep(0.3); policy.close()"
+    )
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=15)
+    assert time.monotonic() - began < 12
+
+
+def test_a_completion_that_was_broken_off_is_no_answer(
+    server: Server, policy: ServerPolicy
+) -> None:
+    def aborted(path: str, body: Any) -> Answer:
+        status, headers, content = server.vllm(path, body)
+        content["choices"][0]["finish_reason"] = "abort"
+        return status, headers, content
+
+    server.answer = aborted
+    with pytest.raises(ServerError, match="ended a completion by 'abort'"):
+        answers(policy, asked())
 
 
 def test_adapters_have_new_names_and_the_last_one_is_taken_away_at_the_end(
@@ -366,6 +469,24 @@ def test_something_else_at_the_address_is_a_clear_error(content: Any, server: Se
     server.answer = lambda path, body: (200, {}, content)
     with pytest.raises(ConfigError, match=f"server_url={server.url}"):
         check(server)
+
+
+def test_a_server_that_hides_its_context_must_be_told(server: Server) -> None:
+    server.cards = [{"id": "base"}]
+    with pytest.raises(ConfigError, match="how long its context is; say it with --max-model-len"):
+        check(server)
+
+
+def test_an_address_that_is_none_is_a_clear_error() -> None:
+    config = PolicyFlags(policy="server", server_url="localhost")
+    with pytest.raises(ConfigError, match="no host in 'localhost'; an address looks like"):
+        check_policy(config, Sampling(), "", learns=True)
+
+
+def test_another_model_is_not_scored_under_the_name_that_was_asked(server: Server) -> None:
+    config = PolicyFlags(policy="server", server_url=server.url)
+    with pytest.raises(ConfigError, match="it serves base, not gpt"), open_chat(config, "gpt"):
+        pass
 
 
 # --- text alone ---------------------------------------------------------------------------------

@@ -113,6 +113,14 @@ def test_a_sync_that_never_worked_is_found_before_training(
         Sync(sampler, tiny_learner.loaded)
 
 
+def test_a_sampler_that_answers_no_numbers_is_found_before_training(
+    sampler: Apart, tiny_learner: Any
+) -> None:
+    sampler.score = lambda ids: [float("nan")] * (len(ids) - 1)  # type: ignore[method-assign]
+    with pytest.raises(SyncError, match="part before training: nan nats"):
+        Sync(sampler, tiny_learner.loaded)
+
+
 def test_not_a_number_is_never_within_tolerance(sampler: Apart, tiny_learner: Any) -> None:
     sync = Sync(sampler, tiny_learner.loaded)
     sampler.score = lambda ids: [float("nan")] * (len(ids) - 1)  # type: ignore[method-assign]

@@ -148,6 +148,34 @@ def plain(learner: Any) -> Any:
         return learner.logprobs(PROMPT[:1], PROMPT[1:])
 
 
+@pytest.mark.parametrize(("allowed", "refused"), [(0, 4), (1, 0)])
+def test_an_adapter_that_comes_midway_makes_what_runs_stale(
+    allowed: int, refused: int, policy: Any, learner: Any
+) -> None:
+    learner.learn(seed=1)
+    policy.load_adapter(Adapter.of(learner.model), 1)
+    env = lambda: gym.make("Arithmetic-v0")  # noqa: E731
+    sampling, renderer = Sampling(max_tokens=24), Renderer(learner.tokenizer)
+    rollout = Rollout(policy, env, sampling, renderer, max_staleness=allowed)
+    rollout.start([Start(i, None, i, 0, i) for i in range(4)])
+    playing = iter(rollout.finished())
+    usual, polls = policy.poll, itertools.count()
+
+    def poll() -> list[Completion]:
+        if next(polls) == 8 and policy.version == 1:  # all four run, none is done
+            learner.learn(seed=2)
+            policy.load_adapter(Adapter.of(learner.model), 2)
+        found: list[Completion] = usual()
+        return found
+
+    policy.poll = poll
+    done = list(playing)
+    rollout.close()
+    assert rollout.stale == refused and len(done) == 4
+    assert {v for t in done for v in t.versions} == {1 if allowed else 2}
+    assert len(policy._engine.list_loras()) == 1, "the old one is unloaded when nothing runs on it"
+
+
 def test_the_base_model_writes_where_there_is_no_adapter(policy: Any, learner: Any) -> None:
     learner.learn(seed=3)
     policy.load_adapter(Adapter.of(learner.model), 1)

@@ -215,9 +215,7 @@ def test_chat_scores_a_server_by_its_own_template(client: ServerClient, learner:
         policy.load_adapter(Adapter({}, {}), 1)
 
 
-def test_a_server_that_dies_again_and_again_ends_the_run_with_its_last_words(
-    small_model: Path, tmp_path: Path
-) -> None:
+def test_a_server_that_cannot_start_says_why(small_model: Path, tmp_path: Path) -> None:
     from taskgym.agents.vllm_server import VllmServer
 
     broken = VllmServer(
@@ -231,6 +229,17 @@ def test_a_server_that_dies_again_and_again_ends_the_run_with_its_last_words(
     )
     with pytest.raises(ServerError, match=r"ended while it started: .*no-such-type"):
         broken.wait_until_ready()
+    for _ in range(3):  # started again three times, and then no more
+        with pytest.raises(ServerError, match="ended while it started"):
+            broken.revive()
+        if broken._restarts == 1:
+            break
+    broken._restarts = 3
+    with pytest.raises(ServerError, match="died 4 times"):
+        broken.revive()
+    broken.stop()
+    broken.revive()  # a stopped one stays stopped
+    assert broken._process.poll() is not None
 
 
 def test_the_server_ends_when_the_trainer_is_killed(small_model: Path, tmp_path: Path) -> None:

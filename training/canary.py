@@ -56,14 +56,16 @@ class Canary:
         """
         base = self._plain()
         policy.load_adapter(None, policy.version)
-        noise = max(_LEAST_NOISE, _gap(policy.score(self._ids), base))
+        plain = _gap(policy.score(self._ids), base)
+        noise = max(_LEAST_NOISE, plain)
         with _trial_adapter(self._model) as louder:
             learned = self._loud(louder, base, noise)
             policy.load_adapter(Adapter.of(self._model), policy.version)
         gap, effect = _gap(policy.score(self._ids), learned), _gap(learned, base)
-        if not max(noise, gap) * _SEEN / 2 <= effect:  # NaN too
+        most = effect / (_SEEN / 2)
+        if not (plain <= most and gap <= most):  # NaN too
             raise SyncError(
-                f"sampler and learner part before training: {noise:.4f} nats a token without an "
+                f"sampler and learner part before training: {plain:.4f} nats a token without an "
                 f"adapter, {gap:.4f} with a trial adapter that changes the text by {effect:.4f}; "
                 + self._cause(policy, base)
             )

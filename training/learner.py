@@ -70,6 +70,7 @@ class Sampler:
         positions = [_position(prompt) for prompt in prompts]
         before, stale = dict(self._rollout.seconds), self._rollout.stale
         synced = self._sync(step)
+        self._rollout.seconds["sync"] += synced["seconds/sync"]
         played = list(self._groups(step, list(dict.fromkeys(positions))))
         if isinstance(self._rollout.policy, RestingPolicy):
             self._rollout.policy.rest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,7 @@ from taskgym.training.devices import has_cuda
 from taskgym.training.errors import ConfigError
 from taskgym.training.models import Base
 
+_NOT_AS_EXPECTED = (ServerError, LookupError, TypeError, ValueError)
 _PROBE_PATIENCE = 10.0  # seconds: before any work, a server that is not there is a mistake
 
 
@@ -52,7 +54,9 @@ def check_policy(config: PolicyFlags, sampling: Sampling, model: str, *, learns:
     if config.server_url:
         served = _ask_server(config, model)
         if learns:
-            _check_learnable(config, sampling, served)
+            _check_exact(config, served)
+            _check_processed(config, sampling, served)
+            _context(config, served)
 
 
 @contextmanager
@@ -65,7 +69,7 @@ def open_policy(config: PolicyFlags, base: Base, folder: Path) -> Iterator[Polic
         folder: Where a server finds adapters, and its log goes.
     """
     with ExitStack() as stack:
-        opened = _open_vllm(config, base) if config.policy == "vllm" else None
+        opened = _open_vllm(config, base, stack) if config.policy == "vllm" else None
         policy = opened or _open_server(config, base, folder, stack)
         stack.callback(policy.close)
         yield policy
@@ -86,14 +90,17 @@ def shared_policy(engine: Any, base: Base) -> Iterator[Policy]:
 @contextmanager
 def open_chat(config: PolicyFlags, model: str) -> Iterator[Policy]:
     """The server at `server_url` as it speaks text, by its own chat template."""
-    policy = ChatServerPolicy(_client(config), _ask_server(config, model).model)
+    served = _ask_server(config, model)
+    if model and served.model != model:
+        raise ConfigError(f"server_url={config.server_url}: it serves {served.model}, not {model}")
+    policy = ChatServerPolicy(_client(config), served.model)
     try:
         yield policy
     finally:
         policy.close()
 
 
-def _open_vllm(config: PolicyFlags, base: Base) -> Policy:
+def _open_vllm(config: PolicyFlags, base: Base, stack: ExitStack) -> Policy:
     from taskgym.agents.vllm_engine import start_engine
     from taskgym.agents.vllm_standby import StandbyPolicy
 
@@ -102,6 +109,7 @@ def _open_vllm(config: PolicyFlags, base: Base) -> Policy:
         engine = start_engine(base.name, standby=standby, **_engine_options(config, base))
     except ValueError as error:
         raise ConfigError(f"vLLM cannot start: {error}") from error
+    stack.callback(engine.engine_core.shutdown)
     return StandbyPolicy(engine, base.tokenizer, base.stop_ids)
 
 
@@ -117,8 +125,18 @@ def _open_server(config: PolicyFlags, base: Base, folder: Path, stack: ExitStack
         base.tokenizer,
         base.stop_ids,
         folder=folder / "sampler",
-        max_model_len=config.max_model_len or served.max_model_len,
+        max_model_len=_context(config, served),
     )
+
+
+def _context(config: PolicyFlags, served: Served) -> int:
+    told = [tokens for tokens in (config.max_model_len, served.max_model_len) if tokens]
+    if not told:
+        raise ConfigError(
+            f"server_url={config.server_url} does not say how long its context is; say it with "
+            "--max-model-len"
+        )
+    return min(told)
 
 
 def _start_server(config: PolicyFlags, base: Base, folder: Path, stack: ExitStack) -> ServerClient:
@@ -161,13 +179,12 @@ def _ask_server(config: PolicyFlags, model: str) -> Served:
     Raises:
         ConfigError: Nobody answers there, or not as an OpenAI-compatible server does.
     """
-    client = ServerClient(config.server_url, patience=_PROBE_PATIENCE)
     try:
-        return _served(client, model)
-    except (ServerError, KeyError, TypeError) as error:
+        client = ServerClient(config.server_url, connections=1, patience=_PROBE_PATIENCE)
+        with contextlib.closing(client):
+            return _served(client, model)
+    except _NOT_AS_EXPECTED as error:
         raise ConfigError(f"server_url={config.server_url}: {error}") from error
-    finally:
-        client.close()
 
 
 def _served(client: ServerClient, model: str) -> Served:
@@ -177,7 +194,7 @@ def _served(client: ServerClient, model: str) -> Served:
         raise ServerError(f"it serves {', '.join(cards) or 'nothing'}; name one of them: --model")
     try:
         exact, processed = _tries_tokens(client, name)
-    except (ServerError, KeyError, TypeError):
+    except _NOT_AS_EXPECTED:
         exact = processed = False
     return Served(name, exact, processed, int(cards[name].get("max_model_len") or 0))
 
@@ -195,19 +212,21 @@ def _tries_tokens(client: ServerClient, model: str) -> tuple[bool, bool]:
     return len(choice["token_ids"]) == 1, abs(logprob) < 1e-4
 
 
-def _check_learnable(config: PolicyFlags, sampling: Sampling, served: Served) -> None:
-    where = f"server_url={config.server_url}"
+def _check_exact(config: PolicyFlags, served: Served) -> None:
     if not served.exact:
         raise ConfigError(
-            f"{where}: {served.model} answers without token ids and log-probabilities, so nothing "
-            "can be learned from it; train with vLLM's own server (0.26 or newer). "
-            "evaluate_agent takes it as it is"
+            f"server_url={config.server_url}: {served.model} answers without token ids and "
+            "log-probabilities, so nothing can be learned from it; train with vLLM's own server "
+            "(0.26 or newer). evaluate_agent takes it as it is"
         )
+
+
+def _check_processed(config: PolicyFlags, sampling: Sampling, served: Served) -> None:
     plain = sampling.temperature == 1 and sampling.top_p == 1
     plain = plain and sampling.top_k == 0 and sampling.min_p == 0
     if not plain and not served.processed:
         raise ConfigError(
-            f"{where} gives the model's own log-probabilities, not those of the distribution that "
-            "is drawn from; start it with --logprobs-mode processed_logprobs, or sample at "
-            "temperature 1 without top_p, top_k and min_p"
+            f"server_url={config.server_url} gives the model's own log-probabilities, not those of "
+            "the distribution that is drawn from; start it with --logprobs-mode "
+            "processed_logprobs, or sample at temperature 1 without top_p, top_k and min_p"
         )

@@ -41,7 +41,6 @@ class Sync:
             self._policy.load_adapter(None, version)
             return {"seconds/sync": time.perf_counter() - began}
         self._policy.load_adapter(Adapter.of(self._model), version)
-        seconds = time.perf_counter() - began
         assert self._canary is not None
         gap = self._canary.check(self._policy)
-        return {"seconds/sync": seconds, "sampling/canary_gap": gap}
+        return {"seconds/sync": time.perf_counter() - began, "sampling/canary_gap": gap}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ def score(config: EvaluateConfig) -> dict[str, Any]:
 
     plan = TaskPlan(env_factory(config.env, config.make_kwargs()), config.seed, config.n)
     _warn_of_training_tasks(config)
-    check_policy(config, config.sampling, config.model, learns=bool(config.adapter))
+    check_policy(config, config.sampling, config.model, learns=False)
     with (
         _policy(config, plan.pictures > 0) as (policy, renderer),
         episode_bar("score", plan.held_out * (config.k + 1)) as tick,
@@ -100,13 +101,12 @@ def _apart(config: EvaluateConfig, sees: bool) -> Iterator[tuple[Policy, Rendere
     from taskgym.training.models import read_adapter, sampling_base
 
     base = sampling_base(config.model, config.adapter, sees=sees)
-    with (
-        tempfile.TemporaryDirectory(prefix="taskgym-") as folder,
-        open_policy(config, base, Path(folder)) as policy,
-    ):
+    folder = Path(tempfile.mkdtemp(prefix="taskgym-"))
+    with open_policy(config, base, folder) as policy:
         if config.adapter:
             policy.load_adapter(read_adapter(config.adapter), 0)
         yield policy, base.renderer
+    shutil.rmtree(folder)  # after a failure it stays, for the server's log
 
 
 if __name__ == "__main__":
