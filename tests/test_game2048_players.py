@@ -3,6 +3,8 @@
 import json
 import math
 import random
+import subprocess
+import sys
 from importlib.resources import files
 
 import pytest
@@ -264,3 +266,18 @@ def test_the_table_is_made_by_one_command(tmp_path, monkeypatch):
 def test_wilson_intervals_hold_the_share():
     assert make_ladder.wilson(0, 100) == pytest.approx([0, 0.036993], abs=2e-6)
     assert make_ladder.wilson(50, 100) == pytest.approx([0.403832, 0.596168])
+
+
+def test_processes_that_play_the_ladder_leave_interrupts_to_their_parent() -> None:
+    code = (
+        "import multiprocessing, os, signal\n"
+        "from taskgym.envs.game2048 import games\n"
+        "if __name__ == '__main__':\n"
+        "    with games._interrupts_blocked():\n"
+        "        pool = multiprocessing.get_context('spawn').Pool(2)\n"
+        "    with pool:\n"
+        "        masks = pool.starmap(signal.pthread_sigmask, [(signal.SIG_BLOCK, [])] * 4)\n"
+        "    print(all(signal.SIGINT in mask for mask in masks))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
