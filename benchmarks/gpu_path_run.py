@@ -200,7 +200,7 @@ def train(config: Any, plain: Path, as_is: bool) -> dict[str, Any]:
     from taskgym.training import train as training
     from taskgym.training.environment import prepare_environment
     from taskgym.training.metrics import MetricsFile
-    from taskgym.training.models import _import_unsloth
+    from taskgym.training.unsloth_loader import import_unsloth
 
     prepare_environment()
     found: dict[str, Any] = {}
@@ -216,7 +216,7 @@ def train(config: Any, plain: Path, as_is: bool) -> dict[str, Any]:
     training._policy = watched
     began = time.perf_counter()
     if config.loader == "unsloth":
-        _import_unsloth(config)
+        import_unsloth(config)
     if config.policy == "vllm" and not as_is:
         start_quickly()
     folder = training.train(config)

@@ -89,9 +89,11 @@ def test_a_model_too_large_for_the_gpu_names_a_recipe_that_fits() -> None:
 
 
 def test_gated_models_and_full_disks_say_what_to_do() -> None:
-    from taskgym.training.models import _missing
+    from taskgym.training.readers import missing_model
 
-    gated = _missing("meta-llama/X", OSError("You are trying to access a gated repo.\nMake sure"))
+    gated = missing_model(
+        "meta-llama/X", OSError("You are trying to access a gated repo.\nMake sure")
+    )
     assert "accept its licence at https://huggingface.co/meta-llama/X" in str(gated)
-    full = _missing("a/b", OSError(errno.ENOSPC, "No space left on device"))
+    full = missing_model("a/b", OSError(errno.ENOSPC, "No space left on device"))
     assert "no space left on the disk while a/b was fetched" in str(full)

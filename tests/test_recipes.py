@@ -110,7 +110,7 @@ def test_an_env_s_default_is_the_form_that_fits_the_gpu(
 
 def test_the_working_out_template_writes_what_the_notebook_s_does(tokenizer: Any) -> None:
     from taskgym.agents.chat import Renderer
-    from taskgym.training.models import chat_template
+    from taskgym.training.readers import chat_template
 
     made = TrainConfig(chat_template="working-out")
     tokenizer.chat_template, before = chat_template(made, None), tokenizer.chat_template
@@ -128,7 +128,7 @@ def test_the_working_out_template_writes_what_the_notebook_s_does(tokenizer: Any
 
 
 def test_template_variables_reach_the_template(tokenizer: Any) -> None:
-    from taskgym.training.models import chat_template
+    from taskgym.training.readers import chat_template
 
     template = "{% if effort is not defined %}{% set effort = 'high' %}{% endif %}{{ effort }}"
     made = TrainConfig(chat_template_kwargs={"effort": "low"})

@@ -267,7 +267,7 @@ def box(plane):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", ["gemma3", "llava", "llava_next"])
 def test_a_circle_stays_a_circle(name, size, folders):
-    from taskgym.training.models import read_processor
+    from taskgym.training.readers import read_processor
 
     processor = read_processor(str(folders(name))).image_processor
     big = type(processor)(**{**processor.to_dict(), "size": {"height": 224, "width": 224}})

@@ -64,7 +64,7 @@ def test_worked_solutions_stand_in_the_env_s_tags_without_think_tags(
 
 
 def test_what_the_template_has_begun_is_not_said_again(tokenizer: Any, tmp_path: Path) -> None:
-    from taskgym.training.models import chat_template
+    from taskgym.training.readers import chat_template
 
     data = rows(tmp_path / "w.jsonl", ("1+1?", "one and one", "2"))
     own = tokenizer.chat_template
