@@ -12,17 +12,20 @@ from taskgym.agents.adapter import Adapter
 
 MAX_LORAS = 2  # the one that writes and the one being brought
 
-_ENVIRONMENT = {
+# What holds for vLLM wherever it runs, here or as a server of ours.
+ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
-    # The engine lives in this process: adapters reach it through memory, and no port is opened.
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    # On a CPU the learner computes in this process too: its threads must not be bound to the
-    # engine's cores, nor spin while they wait.
+    # On a CPU the learner computes beside it: vLLM's threads must not be bound to cores of their
+    # own, nor spin while they wait.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_WAIT_POLICY": "PASSIVE",
     "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
+}
+_IN_PROCESS = {
+    # The engine lives in this process: adapters reach it through memory, and no port is opened.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
 }
 
 
@@ -53,7 +56,7 @@ def start_engine(
         ImportError: vLLM is not installed, or not for this machine.
         ValueError: vLLM refuses the model or a limit.
     """
-    for name, value in _ENVIRONMENT.items():
+    for name, value in {**ENVIRONMENT, **_IN_PROCESS}.items():
         os.environ.setdefault(name, value)
     from vllm import EngineArgs, LLMEngine
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from taskgym.agents.server_client import ServerError
-from taskgym.agents.vllm_engine import admitted_rank
+from taskgym.agents.vllm_engine import ENVIRONMENT, MAX_LORAS, admitted_rank
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class VllmServer:
             *("--generation-config", "vllm"),
             *("--gpu-memory-utilization", f"{gpu_memory_utilization}"),
             *("--enable-lora", "--max-lora-rank", f"{admitted_rank(max_lora_rank)}"),
-            *("--max-loras", "2"),
+            *("--max-loras", f"{MAX_LORAS}"),
             *(("--max-model-len", str(max_model_len)) if max_model_len else ()),
             *(("--enforce-eager",) if on_cpu else ()),
             *(("--quantization", "bitsandbytes") if four_bit else ()),
@@ -153,11 +153,7 @@ def _environment(key: str) -> dict[str, str]:
     """The server's environment: in a process of its own it may use its own processes too."""
     kept = {k: v for k, v in os.environ.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"}
     return {
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_CPU_KVCACHE_SPACE": "2",
+        **ENVIRONMENT,
         **kept,
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_API_KEY": key,
