@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -76,14 +76,19 @@ class ServerClient:
         """What a GET of this path answers."""
         return self._call("GET", path, None)
 
-    def post(self, path: str, body: dict[str, Any]) -> Any:
+    def post(self, path: str, body: dict[str, Any], final: Collection[int] = ()) -> Any:
         """What a POST of this body answers; text where the answer is no JSON.
+
+        Args:
+            path: Below the server's address.
+            body: Sent as JSON.
+            final: Statuses that are an answer to this call and no sign of trouble.
 
         Raises:
             NotFoundError: No such path, or no such model.
             ServerError: The call was refused, or nothing answered for `patience` seconds.
         """
-        return self._call("POST", path, body)
+        return self._call("POST", path, body, final)
 
     def attempt(self, path: str, body: dict[str, Any]) -> None:
         """Posts once, whatever comes of it: for what only tidies up."""
@@ -98,7 +103,9 @@ class ServerClient:
         """Closes the connections."""
         self._http.close()
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+    def _call(
+        self, method: str, path: str, body: dict[str, Any] | None, final: Collection[int] = ()
+    ) -> Any:
         import httpx
 
         began, tries = 0.0, 0  # when the trouble began, and how often it was met
@@ -110,7 +117,7 @@ class ServerClient:
                 trouble = f"{type(error).__name__}: {error}"
                 self._on_lost()
             else:
-                if response.status_code not in _BUSY:
+                if response.status_code not in _BUSY or response.status_code in final:
                     return _content(response)
                 trouble = f"{response.status_code} {response.text[:200]}"
                 pause = max(pause, _asked_pause(response))

@@ -271,7 +271,8 @@ class ServerPolicy(ConcurrentPolicy):
     def _load(self, served: _Served) -> None:
         try:
             body = {"lora_name": served.name, "lora_path": str(served.folder)}
-            self._client.post("/v1/load_lora_adapter", body)
+            # 500 is how vLLM refuses an adapter, such as one of too large a rank.
+            self._client.post("/v1/load_lora_adapter", body, final=(500,))
         except NotFoundError as error:
             raise ServerError(
                 f"{self._client.url} cannot load the adapter {served.folder}: start vLLM with "

@@ -12,8 +12,9 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+from asking import PROMPT, answers, asked
 from taskgym.agents.episode import Start
-from taskgym.agents.policy import Completion, Request, Sampling
+from taskgym.agents.policy import Completion, Sampling
 from taskgym.agents.rollout import Rollout
 from taskgym.agents.server_client import NotFoundError, ServerClient, ServerError
 from taskgym.agents.server_policy import ChatServerPolicy, ServerPolicy
@@ -154,20 +155,6 @@ def in_turn(*answers: Answer | None) -> Callable[[Server], Callable[[str, Any], 
     return script
 
 
-def asked(number: int = 0, prompt: int = 5, sampling: Sampling | None = None) -> Request:
-    episode: Any = None
-    return Request(number, tuple(range(prompt)), 11, sampling or Sampling(max_tokens=9), episode)
-
-
-def answers(policy: Any, *requests: Request) -> list[Completion]:
-    for request in requests:
-        policy.submit(request)
-    found: list[Completion] = []
-    while len(found) < len(requests):
-        found += policy.poll()
-    return sorted(found, key=lambda completion: completion.request_id)
-
-
 BUSY: tuple[Answer, ...] = ((429, {"retry-after": "0"}, "wait"), (503, {}, "starting"), (0, {}, ""))
 
 
@@ -177,7 +164,7 @@ def test_a_busy_or_broken_answer_is_asked_for_again_and_counted_once(
 ) -> None:
     server.answer = in_turn(trouble, trouble)(server)
     (said,) = answers(policy, asked())
-    assert said.ids == (5, 2) and client.retries == 2
+    assert said.ids == (len(PROMPT), 2) and client.retries == 2
     assert server.asked[0] == server.asked[2]
 
 
@@ -253,7 +240,7 @@ def test_no_more_requests_are_under_way_than_allowed(server: Server, policy: Ser
 def test_requests_are_exact_whatever_the_model_s_defaults_are(
     server: Server, policy: ServerPolicy
 ) -> None:
-    answers(policy, asked(sampling=Sampling(max_tokens=9, temperature=0.7, top_p=0.9)))
+    answers(policy, asked(11, Sampling(max_tokens=9, temperature=0.7, top_p=0.9), range(5)))
     ((_, body),) = server.asked
     assert body == {
         "model": "base",
@@ -272,7 +259,9 @@ def test_requests_are_exact_whatever_the_model_s_defaults_are(
 
 
 def test_a_completion_never_leaves_the_context(server: Server, policy: ServerPolicy) -> None:
-    said = answers(policy, asked(0, 60), asked(1, 64), asked(2, 80))
+    said = answers(
+        policy, *(asked(n, None, range(length)) for n, length in enumerate((60, 64, 80)))
+    )
     assert [len(completion.ids) for completion in said] == [2, 0, 0]
     assert [body["max_tokens"] for _, body in server.asked] == [4]
     assert [completion.finish for completion in said[1:]] == ["length", "length"]
@@ -394,6 +383,21 @@ def test_a_server_without_adapters_says_how_to_start_one(
     adapter: Any = Tensors()
     with pytest.raises(ServerError, match="VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 and --enable-lora"):
         policy.load_adapter(adapter, 1)
+
+
+def test_an_adapter_that_the_server_refuses_is_told_at_once(
+    server: Server, policy: ServerPolicy
+) -> None:
+    def refusing(path: str, body: Any) -> Answer:
+        if path == "/v1/load_lora_adapter":
+            return 500, {}, {"error": "LoRA rank 32 is greater than max_lora_rank 16."}
+        return server.vllm(path, body)
+
+    server.answer = refusing
+    adapter: Any = Tensors()
+    with pytest.raises(ServerError, match="LoRA rank 32 is greater than max_lora_rank 16"):
+        policy.load_adapter(adapter, 1)
+    assert [path for path, _ in server.asked].count("/v1/load_lora_adapter") == 1
 
 
 def test_an_answer_of_another_model_is_refused(server: Server, policy: ServerPolicy) -> None:

@@ -4,10 +4,8 @@ import base64
 import importlib.util
 import io
 import json
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -21,7 +19,6 @@ from taskgym.agents.vision import SightError, VisionRenderer, check_same_prompt,
 from taskgym.envs.images import image_hash, open_image
 
 pytest.importorskip("transformers")
-sys.path.insert(0, str(Path(__file__).parent))
 from vision_models import BUILDERS, WITH_TORCHVISION, tokenizer
 
 ENV = "Vision-Shapes-v0"

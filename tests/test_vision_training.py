@@ -2,15 +2,12 @@
 
 import base64
 import json
-import sys
-from pathlib import Path
 
 import gymnasium as gym
 import pytest
 from taskgym.envs.images import image_hash, open_image
 
 pytest.importorskip("trl")
-sys.path.insert(0, str(Path(__file__).parent))
 from vision_models import gemma3
 
 ENV = "Vision-Shapes-v0"

@@ -1,8 +1,5 @@
 """vLLM is shown the pixels and tokens that the learner sees, with and without an adapter."""
 
-import sys
-from pathlib import Path
-
 import gymnasium as gym
 import pytest
 
@@ -14,7 +11,6 @@ pytest.importorskip(
     exc_type=ImportError,
 )
 pytestmark = pytest.mark.vllm
-sys.path.insert(0, str(Path(__file__).parent))
 
 from taskgym.agents import Rollout, Sampling, Start  # noqa: E402
 from taskgym.agents.adapter import Adapter  # noqa: E402

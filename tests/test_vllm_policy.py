@@ -2,24 +2,25 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import pytest
+from asking import PROMPT, VLLM, answers, asked
 from taskgym.agents.adapter import Adapter
 from taskgym.agents.chat import Renderer, stop_ids
 from taskgym.agents.episode import Start, Trajectory
 from taskgym.agents.policy import Completion, Request, Sampling
 from taskgym.agents.rollout import Rollout
+from taskgym.envs import MultiTurnEnv, Reply
 from taskgym.training.canary import Canary, SyncError
 
 pytest.importorskip("vllm")
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.vllm
 
-PROMPT = tuple(range(20, 60))
 TEMPERED = Sampling(max_tokens=24, temperature=0.7)
 
 
@@ -27,14 +28,7 @@ TEMPERED = Sampling(max_tokens=24, temperature=0.7)
 def engine(small_model: Path) -> Any:
     from taskgym.agents.vllm_engine import start_engine
 
-    return start_engine(
-        str(small_model),
-        dtype="float32",
-        max_lora_rank=8,
-        max_model_len=256,
-        gpu_memory_utilization=0.3,
-        on_cpu=True,
-    )
+    return start_engine(str(small_model), **VLLM)
 
 
 @pytest.fixture
@@ -45,20 +39,6 @@ def policy(engine: Any, learner: Any) -> Iterator[Any]:
     opened = VllmPolicy(engine, learner.tokenizer, ends)
     yield opened
     opened.load_adapter(None, 0)
-
-
-def asked(number: int, sampling: Sampling, seed: int = 0, prompt: Any = PROMPT) -> Request:
-    episode: Any = None
-    return Request(number, tuple(prompt), seed, sampling, episode)
-
-
-def answers(policy: Any, *requests: Request) -> list[Completion]:
-    for request in requests:
-        policy.submit(request)
-    found: list[Completion] = []
-    while len(found) < len(requests):
-        found += policy.poll()
-    return sorted(found, key=lambda completion: completion.request_id)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -300,9 +280,45 @@ def test_each_turn_starts_with_exactly_the_tokens_that_were_sampled(
         assert not any(told)
 
 
+class Chatter(MultiTurnEnv):
+    """Asks about another number in every episode, and goes on asking."""
+
+    weights: Mapping[str, float] = {"said": 1.0}
+    max_turns = 5
+    max_reward = 5.0
+
+    def begin(self) -> str:
+        return f"Tell me about the number {int(self.np_random.integers(10_000))}."
+
+    def respond(self, action: str) -> Reply:
+        return Reply(f"You said {len(action)} letters. And then?", {"said": 1.0})
+
+    def gold_action(self) -> str:
+        return "It is a number."
+
+
+gym.register("Test-Chatter-v0", Chatter)
+
+
 def test_greedy_texts_are_the_same_in_lockstep_and_continuous(policy: Any, learner: Any) -> None:
-    greedy = Sampling(max_tokens=12, temperature=0.0)
-    free = play(policy, learner, "Arithmetic-v0", 8, greedy)
+    submit, step = policy.submit, policy.poll
+
+    def dealt(request: Request) -> None:
+        """Every turn is dealt a length of its own, since a random model never ends one."""
+        sampling = dataclasses.replace(request.sampling, max_tokens=1 + request.seed % 23)
+        submit(dataclasses.replace(request, sampling=sampling))
+
+    def poll() -> list[Completion]:
+        done = step()
+        while policy.lockstep and policy._running:
+            done += step()
+        return [dataclasses.replace(completion, finish="stop") for completion in done]
+
+    policy.submit, policy.poll = dealt, poll
+    greedy = Sampling(temperature=0.0)
+    free = play(policy, learner, "Test-Chatter-v0", 6, greedy)
     policy.lockstep = True
-    stepped = play(policy, learner, "Arithmetic-v0", 8, greedy)
+    stepped = play(policy, learner, "Test-Chatter-v0", 6, greedy)
     assert [t.messages for t in free] == [t.messages for t in stepped]
+    assert all(len(t.versions) == 5 for t in free)
+    assert len({len(t.completion_ids) for t in free}) > 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import VLLM
 from taskgym.training.folder import RunFolder
 from taskgym.training.metrics import MetricsFile
 
@@ -36,8 +37,42 @@ def policy(request: pytest.FixtureRequest) -> str:
 def test_two_steps_train_with_a_sampler_apart(
     policy: str, env: str, smollm2: Path, tmp_path: Path
 ) -> None:
-    command("train_agent", "--env", env, "--policy", policy, *SMALL, cwd=tmp_path)
-    (config,) = tmp_path.glob("runs/*/config.yaml")
+    train_two_steps(env, policy, cwd=tmp_path)
+
+
+def test_two_steps_train_on_a_server_that_runs_already(
+    smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from taskgym.agents.vllm_server import VllmServer
+
+    options = {**VLLM, "max_lora_rank": 32}  # the recipe's
+    server = VllmServer(str(smollm2), log=tmp_path / "server.log", **options)
+    monkeypatch.setenv("OPENAI_API_KEY", server.key)
+    try:
+        server.wait_until_ready()
+        before = server.pid
+        train_two_steps("Arithmetic-v0", "server", "--server-url", server.url, cwd=tmp_path)
+        said = command(
+            "evaluate_agent",
+            "--policy",
+            "server",
+            "--server-url",
+            server.url,
+            "--n=2",
+            "--k=1",
+            "--sampling.max-tokens=8",
+            cwd=tmp_path,
+        )
+        assert "2 held-out tasks" in said and server.pid == before
+    finally:
+        server.stop()
+
+
+def train_two_steps(env: str, policy: str, *where: str, cwd: Path) -> None:
+    """Trains, looks at what the run left, and scores its adapter by the same policy."""
+    flags = ("--env", env, "--policy", policy, *where)
+    command("train_agent", *flags, *SMALL, cwd=cwd)
+    (config,) = cwd.glob("runs/*/config.yaml")
     folder = RunFolder(config.parent)
     assert folder.finished and folder.adapter.exists()
     steps: list[Any] = MetricsFile(folder.metrics).read().steps
@@ -52,6 +87,6 @@ def test_two_steps_train_with_a_sampler_apart(
         assert set(episode["adapter_versions"]) == {episode["step"] - 1}
         assert len(episode["mask"]) == len(episode["logprobs"]) == len(episode["completion_ids"])
     assert not (folder.path / "sampler").exists() or not list((folder.path / "sampler").iterdir())
-    flags = ["--env", env, "--adapter", str(folder.adapter), "--n", "2", "--k", "1"]
-    said = command("evaluate_agent", *flags, "--policy", policy, cwd=tmp_path)
+    adapter = ("--adapter", str(folder.adapter), "--n=2", "--k=1")
+    said = command("evaluate_agent", *flags, *adapter, cwd=cwd)
     assert "2 held-out tasks" in said
