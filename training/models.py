@@ -207,7 +207,7 @@ def _load_transformers(name: str, config: TrainConfig, sees: bool) -> tuple[Any,
     base = _base_model(name, config.load_in_4bit, sees)
     torch.manual_seed(config.lora.seed)
     layers = base.config.get_text_config().num_hidden_layers
-    return get_peft_model(base, _peft_config(config.lora, layers, sees)), reader
+    return get_peft_model(base, peft_config(config.lora, layers, sees)), reader
 
 
 def _base_model(name: str, load_in_4bit: bool, sees: bool = False) -> Any:
@@ -227,7 +227,7 @@ def _base_model(name: str, load_in_4bit: bool, sees: bool = False) -> Any:
         raise missing_model(name, error) from error
 
 
-def _peft_config(lora: LoraConfig, layers: int, sees: bool = False) -> Any:
+def peft_config(lora: LoraConfig, layers: int, sees: bool = False) -> Any:
     from peft import LoraConfig as PeftConfig
 
     if lora.first_layer >= layers:
