@@ -1,4 +1,4 @@
-"""What `training/learner.py` relies on of TRL; a new TRL that changes it fails here by name."""
+"""What `training/` relies on of TRL; a new TRL that changes it fails here by name."""
 
 import os
 from pathlib import Path
@@ -43,7 +43,7 @@ def run(
 ) -> list[Any]:
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
-    from taskgym.training.learner import correct_for_the_sampler, score_completions_only
+    from taskgym.training.grpo_trainer import correct_for_the_sampler, score_completions_only
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
     score_completions_only()
