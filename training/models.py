@@ -228,6 +228,11 @@ def _base_model(name: str, load_in_4bit: bool, sees: bool = False) -> Any:
 
 
 def peft_config(lora: LoraConfig, layers: int, sees: bool = False) -> Any:
+    """The adapter in peft's terms.
+
+    Raises:
+        ModelError: The model has fewer layers than the adapter leaves out.
+    """
     from peft import LoraConfig as PeftConfig
 
     if lora.first_layer >= layers:

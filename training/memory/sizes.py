@@ -48,15 +48,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes, but for the last three.
+    """Bytes, but for `trained` and the last two.
 
     Attributes:
         weights: Of the base model.
         merged: Of those weights that the adapter is on, in 16 bits; 0 where they are quantised.
         adapter: Of the adapter.
+        trained: Weights of the adapter.
         token: Of one token in a cache of keys and values, in 16 bits.
-        peaks: By the size of the micro-batch: activations and logits together, and logits alone.
-        packed: Whether the weights are quantised.
+        peaks: By the size of the micro-batch: activations and logits together, and logits alone,
+            each at its own peak.
         vocabulary: Entries.
         context: Tokens of a prompt and its completions that the model is made for.
     """
@@ -64,9 +65,9 @@ class Sizes:
     weights: float
     merged: float
     adapter: float
+    trained: int
     token: float
     peaks: dict[int, tuple[int, int]]
-    packed: bool
     vocabulary: int
     context: int
 
@@ -77,7 +78,11 @@ def measure(asked: Asked) -> Sizes:
     Raises:
         ModelError: It cannot be found, or cannot be run without its weights.
     """
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     command = [sys.executable, "-m", __name__, json.dumps(asdict(asked))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -143,9 +148,9 @@ def _sizes(asked: Asked) -> Sizes:
         merged=0.0 if kind else merged * _PLAIN,
         # peft trains in float32 beside 16 bits; TRL turns the adapter of a quantised model to bf16.
         adapter=trained * (2.0 if kind else 4.0),
+        trained=trained,
         token=token_bytes(text),
         peaks=peaks,
-        packed=bool(kind),
         vocabulary=text.vocab_size,
         context=text.max_position_embeddings,
     )
