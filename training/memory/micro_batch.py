@@ -103,7 +103,7 @@ def step(model: Any, storages: Storages, ids_BT: torch.Tensor, prompt: int) -> N
     logprobs_N.sum().backward()
 
 
-class _TiledHead(torch.autograd.Function):
+class _TiledHead(torch.autograd.Function):  # type: ignore[misc]  # as in storages.py
     """The memory of TRL's `ChunkedLogProbFunction`, whose kernels know no fake tensors."""
 
     @staticmethod
@@ -131,7 +131,7 @@ def _tile(hidden_NH: torch.Tensor) -> None:
     hidden_NH.new_empty(min(len(hidden_NH), tokens), vocabulary)
 
 
-class _Unpacked(torch.autograd.Function):
+class _Unpacked(torch.autograd.Function):  # type: ignore[misc]  # as in storages.py
     """The memory of a product with 4-bit or 8-bit weights: they are unpacked each time."""
 
     @staticmethod

@@ -11,6 +11,7 @@ from taskgym.training.memory.sizes import Sizes
 GIB = 2**30
 CONTEXT = 0.7 * GIB  # CUDA's own, the kernels of torch, and cuBLAS's room to work in
 SLACK = 0.05  # what torch's allocator reserves over what is in use, since not every gap is filled
+SPARE = 0.05  # of the card, for what the plan does not know
 ENGINE = 2.0 * GIB  # vLLM's activations, its logits and its CUDA graphs
 ASLEEP = 1.0 * GIB  # of those, what a sleeping engine keeps
 MOST_TOKENS = 16_384  # of a micro-batch: more take memory and make no pass faster
@@ -18,6 +19,7 @@ MOST_ROWS = 256  # that the learner's own model decodes together
 CHOOSING = 6 * 4  # bytes an entry of the vocabulary takes while a row's token is chosen
 
 Parts = dict[str, float]
+VLLM_WEIGHTS, VLLM_WORK, VLLM_CACHE = "vLLM's weights", "vLLM's activations, graphs", "vLLM's cache"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Demand:
         engine: Where vLLM's weights on this card are: its own, the learner's (`shared`, Unsloth),
             or `none`; then `decodes` says whether the learner's own model writes.
         decodes: See there.
+        decode_rows: Completions that it writes together, as stated.
         eight_bit: Whether the optimiser keeps 8-bit states.
         reference: Whether a second adapter is kept for the KL term.
         micro_batch: As stated.
@@ -45,6 +48,7 @@ class Demand:
     context: int
     engine: Literal["none", "own", "shared"] = "none"
     decodes: bool = False
+    decode_rows: int = 0
     eight_bit: bool = False
     reference: bool = False
     micro_batch: int = 0
@@ -75,6 +79,7 @@ class Plan:
         card: Memory of the card.
         micro_batch: Completions of one pass.
         standby: Whether vLLM sleeps while the learner computes.
+        spare: Share of the card that stays free.
     """
 
     sizes: Sizes
@@ -82,6 +87,12 @@ class Plan:
     card: float
     micro_batch: int
     standby: bool
+    spare: float = 0.0
+
+    @property
+    def room(self) -> float:
+        """What may be taken of the card."""
+        return self.card * (1 - self.spare)
 
     @cached_property
     def resting(self) -> Parts:
@@ -103,29 +114,38 @@ class Plan:
         return {**parts, "allocator's gaps": SLACK * (sum(parts.values()) - CONTEXT)}
 
     @cached_property
-    def writing(self) -> Parts:
-        """What completions take beside `resting`."""
+    def while_learning(self) -> Parts:
+        """All that is on the card when the learner takes most."""
+        if self.demand.engine == "none":
+            return self.learning
+        if not self.standby:
+            return {**self.learning, **self._engine}
+        kept = self.sizes.weights if self.demand.engine == "shared" else 0.0
+        return {**self.learning, VLLM_WEIGHTS: kept, VLLM_WORK: ASLEEP}
+
+    @cached_property
+    def while_writing(self) -> Parts:
+        """All that is on the card when completions are written."""
         if self.demand.engine != "none":
-            return {
-                "vLLM's weights": self.sizes.weights,
-                "vLLM's activations and graphs": ENGINE,
-                "vLLM's cache": self.cache,
-            }
-        row = self._row if self.demand.decodes else 0.0
-        merged = self.sizes.merged if self.demand.decodes else 0.0
-        return {"weights with the adapter in": merged, "cache and choice": self.decode_rows * row}
+            return {**self.resting, **self._engine}
+        if not self.demand.decodes:
+            return self.resting
+        merged = {"weights with the adapter in": self.sizes.merged}
+        return {**self.resting, **merged, "cache and choice": self.decode_rows * self._row}
 
     @property
     def decode_rows(self) -> int:
         """Completions that the learner's own model writes together."""
-        left = self.card - sum(self.resting.values()) - self.sizes.merged
+        if self.demand.decode_rows:
+            return self.demand.decode_rows
+        left = self.room - sum(self.resting.values()) - self.sizes.merged
         return min(MOST_ROWS, self.demand.completions, int(left / self._row))
 
     @property
     def cache(self) -> float:
         """Of vLLM: at most for all completions of a step at their full length."""
         learner = self.resting if self.standby else self.learning
-        left = self.card - sum(learner.values())
+        left = self.room - sum(learner.values())
         if self.demand.share:
             left = min(left, self.demand.share * self.card)
         most = max(self.demand.completions * self.demand.length, self.demand.context)
@@ -133,30 +153,35 @@ class Plan:
 
     @property
     def share(self) -> float:
-        """Of the card for vLLM."""
-        return self.demand.share or sum(self.writing.values()) / self.card
+        """Of the card for vLLM; 0 without."""
+        if self.demand.engine == "none":
+            return 0.0
+        return self.demand.share or sum(self._engine.values()) / self.card
 
     def fits(self, completions: int = 0) -> bool:
-        """Whether nothing is ever larger than the card.
+        """Whether the card is never too small.
 
         Args:
             completions: So many shall fit whole into vLLM's cache, instead of what it starts with.
         """
+        sums = sum(self.while_learning.values()), sum(self.while_writing.values())
+        if max(sums) > self.room + 1:  # a byte, for rounding
+            return False
         if self.demand.engine == "none":
-            return sum(self.learning.values()) <= self.card and (
-                self.decode_rows >= 1 or not self.demand.decodes
-            )
-        asleep = ASLEEP + (self.sizes.weights if self.demand.engine == "shared" else 0.0)
+            return not self.demand.decodes or self.decode_rows > 0
         tokens = max(completions * self.demand.length, self.demand.context)
-        awake = not self.standby or sum(self.learning.values()) + asleep <= self.card
-        return awake and self.cache >= tokens * self.sizes.token
+        return self.cache + 1 >= tokens * self.sizes.token
+
+    @property
+    def _engine(self) -> Parts:
+        return {VLLM_WEIGHTS: self.sizes.weights, VLLM_WORK: ENGINE, VLLM_CACHE: self.cache}
 
     @property
     def _row(self) -> float:
         return self.demand.length * self.sizes.token + self.sizes.vocabulary * CHOOSING
 
 
-def choose(sizes: Sizes, demand: Demand, card: float) -> Plan | None:
+def choose(sizes: Sizes, demand: Demand, card: float, spare: float = SPARE) -> Plan | None:
     """The plan that a run shall take, None if it cannot fit.
 
     vLLM stays awake if the learner leaves it a cache for all completions of a step; it sleeps if
@@ -169,7 +194,7 @@ def choose(sizes: Sizes, demand: Demand, card: float) -> Plan | None:
     for completions in (demand.completions, 0):
         for standby in sleeps:
             for rows in demand.rows:
-                plan = Plan(sizes, demand, card, rows, standby)
+                plan = Plan(sizes, demand, card, rows, standby, spare)
                 if plan.fits(completions):
                     return plan
     return None

@@ -23,6 +23,10 @@ _PLAIN, _FP8, _NF4, _MXFP4 = 2.0, 1.0, 0.5 + 1 / 64 + 4 / (64 * 256), 0.5 + 1 / 
 _KINDS = {"nf4": _NF4, "mxfp4": _MXFP4, "fp8": _FP8, "": _PLAIN}
 
 
+class UnforeseenError(RuntimeError):
+    """A model that cannot be run without its weights, so that nothing is known of its memory."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """Of which model and micro-batches the sizes are asked.
@@ -52,6 +56,7 @@ class Sizes:
 
     Attributes:
         weights: Of the base model.
+        four_bit: Of the base model, were it quantised to nf4.
         merged: Of those weights that the adapter is on, in 16 bits; 0 where they are quantised.
         adapter: Of the adapter.
         trained: Weights of the adapter.
@@ -63,6 +68,7 @@ class Sizes:
     """
 
     weights: float
+    four_bit: float
     merged: float
     adapter: float
     trained: int
@@ -76,7 +82,8 @@ def measure(asked: Asked) -> Sizes:
     """The sizes of a model.
 
     Raises:
-        ModelError: It cannot be found, or cannot be run without its weights.
+        ModelError: It cannot be found.
+        UnforeseenError: It cannot be run without its weights.
     """
     environment = {
         **os.environ,
@@ -86,8 +93,11 @@ def measure(asked: Asked) -> Sizes:
     command = [sys.executable, "-m", __name__, json.dumps(asdict(asked))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise ModelError(said[-1].partition("ModelError: ")[2] or said[-1])
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        kind, _, message = said.partition(": ")
+        if kind == f"{ModelError.__module__}.{ModelError.__name__}":
+            raise ModelError(message)
+        raise UnforeseenError(said)
     found = json.loads(done.stdout.splitlines()[-1])
     peaks = {int(rows): tuple(peak) for rows, peak in found.pop("peaks").items()}
     return Sizes(peaks=peaks, **found)
@@ -145,6 +155,7 @@ def _sizes(asked: Asked) -> Sizes:
     trained, merged = _adapter_weights(_shapes(config, asked.sees), whole)
     return Sizes(
         weights=weight_bytes(config, kind, asked.sees),
+        four_bit=weight_bytes(config, "nf4", asked.sees),
         merged=0.0 if kind else merged * _PLAIN,
         # peft trains in float32 beside 16 bits; TRL turns the adapter of a quantised model to bf16.
         adapter=trained * (2.0 if kind else 4.0),

@@ -15,7 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 _BLOCK = 512  # bytes: the CUDA allocator hands out no less, and nothing in between
 
 
-class Storages(TorchDispatchMode):
+class Storages(TorchDispatchMode):  # type: ignore[misc]  # torch ships no types we look at
     """Every storage that an operation makes is counted once, until it is freed.
 
     `torch.distributed._tools.MemTracker` does the same by module, but admits no frozen parameters.
