@@ -46,7 +46,9 @@ DEFERRED = {
     "training/learner.py",
     "training/memory/micro_batch.py",
     "training/memory/storages.py",
+    "training/micro_batches.py",
     "training/sampler.py",
+    "training/sampler_gap.py",
     "training/shown_processor.py",
     "training/warmup.py",
 }
