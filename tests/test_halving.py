@@ -78,7 +78,7 @@ def test_a_memory_too_small_for_the_parts_as_well_stops_the_run(
 def test_later_than_in_the_first_step_it_stops_the_run(tiny_model: Path, tmp_path: Path) -> None:
     later = with_card(Card(rows=1), ours())
     later._first_step = -1
-    with pytest.raises(MemoryFullError, match="step 1: .*a resumed run takes them in parts"):
+    with pytest.raises(MemoryFullError, match=r"step 1: .*a resumed run takes them in parts"):
         train(later, tiny_model, tmp_path, ragged())
 
 
@@ -89,7 +89,7 @@ def test_a_memory_that_sampling_fills_is_no_matter_of_micro_batches(
         def _generate_and_score_completions(self, inputs: Any) -> Any:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    with pytest.raises(MemoryFullError, match="while completions were written; .*decode_rows"):
+    with pytest.raises(MemoryFullError, match=r"while completions were written; .*decode_rows"):
         train(Writes, tiny_model, tmp_path, ragged())
 
 
