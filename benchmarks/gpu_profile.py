@@ -27,7 +27,7 @@ class Profiler:
         """
         self._profile.stop()
         events = self._profile.profiler.kineto_results.events()
-        return summary([_plain(event) for event in events], wall)
+        return summary([_plain(e) for e in events if not e.is_user_annotation()], wall)
 
 
 def summary(events: Iterable[tuple[str, bool, int, int]], wall: float) -> str:

@@ -26,7 +26,7 @@ def settle_engine(engine: str, completions: int, cache_gib: float) -> None:
             each other's measurement of what `gpu_memory_utilization` leaves.
     """
     import torch
-    from vllm.config import CompilationConfig, CUDAGraphMode
+    from vllm.config import CompilationConfig, CompilationMode, CUDAGraphMode
     from vllm.engine.arg_utils import EngineArgs
 
     usual = EngineArgs.create_engine_config
@@ -39,7 +39,7 @@ def settle_engine(engine: str, completions: int, cache_gib: float) -> None:
             self.enforce_eager = engine == "eager"
             if engine == "graphs":
                 self.compilation_config = CompilationConfig(
-                    mode=0,
+                    mode=CompilationMode.NONE,
                     cudagraph_mode=CUDAGraphMode.FULL_DECODE_ONLY,
                     max_cudagraph_capture_size=completions,
                 )
