@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from taskgym.envs.core import SingleTurnEnv
 from taskgym.envs.errors import DataError
 from taskgym.envs.rows import Row, Tasks, to_tasks
-from taskgym.envs.rubric import Task
 from taskgym.envs.sources import load_rows, version
 
 logger = logging.getLogger(__name__)
@@ -28,8 +27,6 @@ class DatasetEnv(SingleTurnEnv):
             file, a list of rows, or `"sample"`: the rows of our own writing that every such env
             ships. None takes `hub_id` and, with a warning, the sample when no hub answers.
         split: The split to take; files and lists have splits if their rows have a `split` column.
-        evaluation_split: A split whose rows are there for evaluation and never trained on, such as
-            "test"; without one, training holds out rows of `split`.
         columns: Canonical key -> the column that carries it, such as `{"question": "task.text"}`.
         numeric: Drops rows whose answer is no plain number.
         weights: Component -> weight, for those that shall differ from the rubric's.
@@ -46,27 +43,25 @@ class DatasetEnv(SingleTurnEnv):
         *,
         data: Data | None = None,
         split: str = "train",
-        evaluation_split: str | None = None,
         columns: Mapping[str, str] | None = None,
         numeric: bool = False,
         weights: Mapping[str, float] | None = None,
         system_prompt: str | None = None,
     ):
         super().__init__(weights=weights)
-        if evaluation_split == split:
-            raise ValueError(f"split and evaluation_split are both {split!r}: nothing to train on")
-        self.data, self.split, self.evaluation_split = data, split, evaluation_split
+        self.data, self.split = data, split
         self.columns, self.numeric = columns, numeric
         if system_prompt is not None:
             self.system_prompt = system_prompt or None
 
     def load(self) -> Sequence[Row]:
-        """The rows of `data`, or of the hub, or of the sample; those for evaluation last."""
-        rows = self._rows(self.split)
-        if self.evaluation_split is None:
-            return rows
-        apart = self._rows(self.evaluation_split)
-        return [*rows, *({**row, "split": self.evaluation_split} for row in apart)]
+        """The rows of `data`, or of the hub, or of the sample."""
+        if self.data is None:
+            return self._hub_or_sample()
+        if isinstance(self.data, str) and self.data == "sample":
+            return self._sample()
+        config = self.hub_config if self.data == self.hub_id else None
+        return load_rows(self.data, split=self.split, config=config)
 
     def load_tasks(self) -> Tasks:
         """The rows as tasks, with the columns named and the filter asked for."""
@@ -76,21 +71,9 @@ class DatasetEnv(SingleTurnEnv):
         """Changes when the file behind `data` does."""
         return version(self.data)
 
-    def kept_for_evaluation(self, task: Task) -> bool:
-        """Whether it comes from `evaluation_split`."""
-        return self.evaluation_split is not None and task.row.get("split") == self.evaluation_split
-
-    def _rows(self, split: str) -> Sequence[Row]:
-        if self.data is None:
-            return self._hub_or_sample(split)
-        if isinstance(self.data, str) and self.data == "sample":
-            return self._sample(split)
-        config = self.hub_config if self.data == self.hub_id else None
-        return load_rows(self.data, split=split, config=config)
-
-    def _hub_or_sample(self, split: str) -> Sequence[Row]:
+    def _hub_or_sample(self) -> Sequence[Row]:
         try:
-            return load_rows(self.hub_id, split=split, config=self.hub_config)
+            return load_rows(self.hub_id, split=self.split, config=self.hub_config)
         except DataError as error:
             # A log record, not a Python warning: seen on stderr without any set-up, and no failure
             # for programs that turn warnings into errors.
@@ -100,7 +83,7 @@ class DatasetEnv(SingleTurnEnv):
                 self.hub_id,
                 error,
             )
-            return self._sample(split)
+            return self._sample()
 
-    def _sample(self, split: str) -> Sequence[Row]:
-        return load_rows(SAMPLES / self.sample, split=split)
+    def _sample(self) -> Sequence[Row]:
+        return load_rows(SAMPLES / self.sample, split=self.split)
