@@ -13,12 +13,13 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import tyro
 from taskgym.training.config import EvaluateConfig, PolicyFlags, TrainConfig
 from taskgym.training.errors import ConfigError, RunError
-from taskgym.training.folder import RunFolder, newest_unfinished
-from taskgym.training.recipes import find_recipe, read_yaml
+from taskgym.training.folder import RunFolder, newest_run, newest_unfinished
+from taskgym.training.recipes import Recipe, find_recipe, read_yaml
 
 C = TypeVar("C")
+_NEWEST = "newest"  # the value of --resume and --verify that stand alone
 # What a resumed run may change: how long, where to, and where its completions are computed.
-_MAY_CHANGE = {"steps", "save_every", "trackers", "output", "dry_run"} | {
+_MAY_CHANGE = {"steps", "save_every", "trackers", "output", "verify", "dry_run"} | {
     field.name for field in dataclasses.fields(PolicyFlags)
 }
 
@@ -29,7 +30,8 @@ def parse_train_config(argv: Sequence[str]) -> TrainConfig:
     Raises:
         ConfigError: A YAML file, recipe or run folder that does not fit.
     """
-    argv = _with_value(list(argv), "--resume", "newest")
+    argv = _with_value(list(argv), "--resume", _NEWEST)
+    argv = _with_value(argv, "--verify", _NEWEST)
     early = _early(argv)
     helping = any(word in ("-h", "--help") for word in argv)
     base = TrainConfig() if helping else _base(early)
@@ -40,6 +42,9 @@ def parse_train_config(argv: Sequence[str]) -> TrainConfig:
     if early.resume:
         config = dataclasses.replace(config, resume=base.resume)  # "newest" by its name
         _check_resumable(base, config)
+    if config.verify == _NEWEST:
+        run = newest_run(Path(config.output), early.env)
+        config = dataclasses.replace(config, verify=str(run.path))
     return config
 
 
@@ -53,6 +58,18 @@ def parse_evaluate_config(argv: Sequence[str]) -> EvaluateConfig:
         return tyro.cli(EvaluateConfig, args=argv, prog="evaluate_agent")
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def recipe_config(name: str) -> TrainConfig:
+    """What a recipe by itself sets.
+
+    Raises:
+        ConfigError: No such recipe.
+    """
+    recipe, config = find_recipe(name, ""), TrainConfig()
+    for source, layer in _of_recipe(recipe) if recipe else []:
+        config = overlay(config, layer, source)
+    return config
 
 
 def overlay(base: C, layer: Mapping[str, Any], source: str) -> C:
@@ -92,8 +109,11 @@ def _layers(early: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
     config = read_yaml(Path(early.config)) if early.config else {}
     config.pop("versions", None)  # a run folder's config.yaml has them
     env = early.env or config.get("env") or TrainConfig().env
-    recipe = find_recipe(early.recipe or config.get("recipe", ""), env)
-    layers = [(f"recipe {recipe.name}", layer) for layer in recipe.layers] if recipe else []
+    asked = early.recipe or config.get("recipe", "")
+    recipe = find_recipe(asked, env)
+    layers = _of_recipe(recipe) if recipe else []
+    if recipe and not asked:  # so that the run's folder says which
+        config = {**config, "recipe": recipe.name}
     if early.notebook or config.get("notebook"):
         if recipe is None or recipe.notebook is None:
             name = recipe.name if recipe else f"no recipe of {env}"
@@ -102,8 +122,12 @@ def _layers(early: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
     return [*layers, (early.config, config)]
 
 
+def _of_recipe(recipe: Recipe) -> list[tuple[str, dict[str, Any]]]:
+    return [(f"recipe {recipe.name}", layer) for layer in recipe.layers]
+
+
 def _resumed(early: argparse.Namespace) -> dict[str, Any]:
-    if early.resume != "newest":
+    if early.resume != _NEWEST:
         folder = RunFolder(Path(early.resume))
     else:
         folder = newest_unfinished(Path(early.output or TrainConfig().output), early.env)

@@ -262,6 +262,9 @@ class TrainConfig(PolicyFlags, EnvFlags):
     """A YAML file with these same names."""
     resume: str = ""
     """Continue a run folder; without a value, the newest unfinished one of this env."""
+    verify: str = ""
+    """Compare this run folder with the measured band of its recipe, and stop; without a value, the
+    newest run."""
     dry_run: bool = False
     """Check everything that can be checked, print the resolved config, and stop."""
 
