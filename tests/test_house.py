@@ -44,6 +44,8 @@ DEFERRED = {
     "training/callbacks.py",
     "training/grpo_trainer.py",
     "training/learner.py",
+    "training/memory/micro_batch.py",
+    "training/memory/storages.py",
     "training/micro_batches.py",
     "training/sampler.py",
     "training/sampler_gap.py",

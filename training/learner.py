@@ -89,13 +89,11 @@ def learn(
 def grpo_arguments(config: TrainConfig, output: Path) -> GRPOConfig:
     """A config in TRL's terms; what a person cannot change is set here, with its reason."""
     grpo, cuda = config.grpo, has_cuda()
-    batch = grpo.num_generations * grpo.groups_per_step
-    micro = min(grpo.micro_batch, batch)
     return GRPOConfig(
         output_dir=str(output),
         max_steps=config.steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=batch // micro,
+        per_device_train_batch_size=grpo.rows,
+        gradient_accumulation_steps=grpo.completions // grpo.rows,
         num_generations=grpo.num_generations,
         max_completion_length=config.sampling.max_tokens,
         temperature=config.sampling.temperature,
