@@ -91,7 +91,7 @@ def _cards(steps: Sequence[Json], evaluation: Json) -> Html:
         cards.append(_card("sampling", f"{number(speed)} tokens/s", "mean over the steps"))
     seconds = sum(
         float(np.nansum(column(steps, f"seconds/{phase}")))
-        for phase in ("generate", "score", "learn", "sync")
+        for phase in ("wait", "learn", "sync")
     )
     if seconds:
         cards.append(_card("training time", duration(seconds), f"{len(steps)} steps"))
