@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from taskgym.training.bands import band_path, make_band
 from taskgym.training.metrics import MetricsFile, column, components, read_evaluation
 from taskgym.training.plots import LearningCurve, learning_curves
 from taskgym.training.recipes import read_yaml
@@ -125,9 +126,7 @@ def _from_to(steps: list[Any], name: str) -> str:
 
 def draw(results: list[Result], folder: Path) -> None:
     """The curves of each env whose runs came to their end: `<recipe>.png`."""
-    whole = [result for result in results if "change" in result]
-    for recipe in dict.fromkeys(result["config"]["recipe"] for result in whole):
-        runs = [result for result in whole if result["config"]["recipe"] == recipe]
+    for recipe, runs in whole_runs(results).items():
         env = runs[0]["config"]["env"]
         score, _ = BARS[env]
         curves = [
@@ -143,3 +142,22 @@ def draw(results: list[Result], folder: Path) -> None:
         ]
         title = f"SmolLM2-135M, GRPO on a GPU: {env}"
         learning_curves(curves, folder / f"{recipe}.png", title, score)
+
+
+def write_bands(results: list[Result], folder: Path) -> None:
+    """The bands of the recipes that came to their end with several seeds."""
+    for recipe, runs in whole_runs(results).items():
+        if len({run["config"]["seed"] for run in runs}) == len(runs) > 1:
+            steps, scores = ([run[part] for run in runs] for part in ("steps", "evaluation"))
+            command = "python benchmarks/learning_gpu.py"
+            band = make_band(steps, scores, command, f"one {runs[0]['device']}")
+            band.write(folder / band_path(recipe).name)
+
+
+def whole_runs(results: list[Result]) -> dict[str, list[Result]]:
+    """The runs that came to their end, by recipe."""
+    runs: dict[str, list[Result]] = {}
+    for result in results:
+        if "change" in result:
+            runs.setdefault(result["config"]["recipe"], []).append(result)
+    return runs
