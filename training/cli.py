@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 from taskgym.training.config import EvaluateConfig, PolicyFlags, TrainConfig
+from taskgym.training.devices import HERE, card_of
 from taskgym.training.errors import ConfigError, RunError
 from taskgym.training.folder import RunFolder, newest_run, newest_unfinished
 from taskgym.training.recipes import Recipe, find_recipe, read_yaml
@@ -19,7 +20,7 @@ from taskgym.training.recipes import Recipe, find_recipe, read_yaml
 C = TypeVar("C")
 _NEWEST = "newest"  # the value of --resume and --verify that stand alone
 # What a resumed run may change: how long, where to, and where its completions are computed.
-_MAY_CHANGE = {"steps", "save_every", "trackers", "output", "verify", "dry_run"} | {
+_MAY_CHANGE = {"steps", "save_every", "trackers", "output", "verify", "dry_run", "plan"} | {
     field.name for field in dataclasses.fields(PolicyFlags)
 }
 
@@ -32,6 +33,7 @@ def parse_train_config(argv: Sequence[str]) -> TrainConfig:
     """
     argv = _with_value(list(argv), "--resume", _NEWEST)
     argv = _with_value(argv, "--verify", _NEWEST)
+    argv = _with_value(_with_value(argv, "--plan", HERE), "--standby", "True")
     early = _early(argv)
     helping = any(word in ("-h", "--help") for word in argv)
     base = TrainConfig() if helping else _base(early)
@@ -109,8 +111,9 @@ def _layers(early: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
     config = read_yaml(Path(early.config)) if early.config else {}
     config.pop("versions", None)  # a run folder's config.yaml has them
     env = early.env or config.get("env") or TrainConfig().env
+    memory = card_of(early.plan) if early.plan else None
     asked = early.recipe or config.get("recipe", "")
-    recipe = find_recipe(asked, env)
+    recipe = find_recipe(asked, env, memory)
     layers = _of_recipe(recipe) if recipe else []
     if recipe and not asked:  # so that the run's folder says which
         config = {**config, "recipe": recipe.name}
@@ -152,7 +155,7 @@ def _check_resumable(before: TrainConfig, now: TrainConfig) -> None:
 def _early(argv: Sequence[str]) -> argparse.Namespace:
     """The few flags that decide which defaults the rest has."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--env", "--config", "--recipe", "--resume", "--output"):
+    for flag in ("--env", "--config", "--recipe", "--resume", "--output", "--plan"):
         parser.add_argument(flag, default="")
     parser.add_argument("--notebook", action="store_true")
     return parser.parse_known_args([*argv])[0]
@@ -189,6 +192,8 @@ def _check_choice(hint: Any, value: Any, where: str) -> None:
             _check_choice(get_args(hint)[0], item, where)
     elif get_origin(hint) is Literal and value not in get_args(hint):
         raise ConfigError(f"{where} must be one of {', '.join(get_args(hint))}, got {value!r}")
+    elif hint == bool | None and not isinstance(value, bool | None):
+        raise ConfigError(f"{where} must be true or false, got {value!r}")
     elif hint == float | None and not isinstance(value, float | int | None):
         raise ConfigError(f"{where} must be a number, got {value!r}")
 

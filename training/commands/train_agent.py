@@ -25,9 +25,12 @@ def _main() -> None:
         print(found.table())
         sys.exit(found.below)
     add_working_directory()
+    from taskgym.training.memory.fit import table
     from taskgym.training.train import check, describe, plan_tasks, train
 
-    if config.dry_run:
+    if config.plan:
+        print(table(config, plan_tasks(config)))
+    elif config.dry_run:
         check(config)
         plan_tasks(config)
         print(describe(config))
