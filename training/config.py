@@ -127,7 +127,6 @@ class GrpoConfig:
             )
         _at_least("grpo.groups_per_step", self.groups_per_step, 1)
         _at_least("grpo.max_fresh_groups", self.max_fresh_groups, 0)
-        _at_least("grpo.micro_batch", self.micro_batch, 0)
         if self.max_staleness not in (0, 1):
             raise ValueError(f"grpo.max_staleness must be 0 or 1, got {self.max_staleness}")
         if self.max_staleness and not self.vllm_importance_sampling_correction:
@@ -135,6 +134,7 @@ class GrpoConfig:
                 "grpo.max_staleness=1 learns from an older policy, which needs "
                 "grpo.vllm_importance_sampling_correction"
             )
+        _at_least("grpo.micro_batch", self.micro_batch, 0)
         if self.completions % self.rows:
             raise ValueError(
                 f"grpo.micro_batch must divide the {self.completions} completions of a step "
@@ -296,6 +296,9 @@ class TrainConfig(PolicyFlags, EnvFlags):
     """A YAML file with these same names."""
     resume: str = ""
     """Continue a run folder; without a value, the newest unfinished one of this env."""
+    verify: str = ""
+    """Compare this run folder with the measured band of its recipe, and stop; without a value, the
+    newest run."""
     dry_run: bool = False
     """Check everything that can be checked, print the resolved config, and stop."""
     plan: str = ""
