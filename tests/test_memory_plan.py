@@ -13,7 +13,12 @@ from taskgym.agents.policy import Sampling
 from taskgym.training import devices
 from taskgym.training.cli import parse_train_config
 from taskgym.training.commands import train_agent
-from taskgym.training.config import GrpoConfig, LoraConfig, TrainConfig
+from taskgym.training.config import (
+    GrpoConfig,
+    LoraConfig,
+    TrainConfig,
+    WarmupConfig,
+)
 from taskgym.training.errors import ConfigError, ModelError
 from taskgym.training.memory import fit, sizes
 from taskgym.training.memory.plan import GIB, MOST_TOKENS, Demand, Plan, choose
@@ -37,6 +42,7 @@ SIZES = Sizes(
     trained=GIB // 16,
     token=147_456,
     peaks={n: (int(n * 0.7 * GIB), GIB // 3) for n in ROWS},
+    warmup=0,
     vocabulary=151_936,
     context=40_960,
 )
@@ -210,7 +216,9 @@ def of_four_billion(asked: Asked) -> Sizes:
     part = (asked.prompt + asked.completion) / 1280
     peaks = {n: (int(n * part * 0.7 * GIB), GIB // 3) for n in asked.rows}
     weights = {"weights": SIZES.four_bit, "merged": 0.0} if asked.four_bit else {}
-    return dataclasses.replace(SIZES, peaks=peaks, **weights)
+    rows, tokens = asked.warmup
+    warmup = int(rows * tokens / 1280 * 0.7 * GIB)
+    return dataclasses.replace(SIZES, peaks=peaks, warmup=warmup, **weights)
 
 
 def advised(config: TrainConfig, flags: str) -> TrainConfig:
@@ -219,6 +227,9 @@ def advised(config: TrainConfig, flags: str) -> TrainConfig:
         if word == "--grpo.micro-batch":
             grpo = dataclasses.replace(config.grpo, micro_batch=int(next(words)))
             config = dataclasses.replace(config, grpo=grpo)
+        elif word == "--warmup.batch":
+            warmup = dataclasses.replace(config.warmup, batch=int(next(words)))
+            config = dataclasses.replace(config, warmup=warmup)
         elif word == "--sampling.max-tokens":
             config = dataclasses.replace(config, sampling=Sampling(max_tokens=int(next(words))))
         elif word == "--max-model-len":
@@ -241,6 +252,7 @@ LONG = {"sampling": Sampling(max_tokens=30_000), "max_model_len": 32_768, "load_
         (24, {"grpo": GrpoConfig(micro_batch=32)}, "--grpo.micro-batch"),
         (80, {**VLLM, "gpu_memory_utilization": 0.9}, "--gpu-memory-utilization"),
         (19.7, {**VLLM, "standby": False}, "--standby"),
+        (19, {"warmup": WarmupConfig(data="gold", batch=16)}, "--warmup.batch 1"),
         (12, {}, "--load-in-4bit"),
         (12, LONG, "--max-model-len"),
         (24, {**VLLM, "max_model_len": 0}, "--max-model-len 2048"),

@@ -13,7 +13,7 @@ from taskgym.training.recipes import sisters
 
 _SHORTER = 256  # tokens by which a length is shortened at a time
 _MICRO, _SHARE, _STANDBY = "--grpo.micro-batch", "--gpu-memory-utilization", "--standby"
-_CONTEXT, _FOUR_BIT = "--max-model-len", "--load-in-4bit"
+_WARMUP, _CONTEXT, _FOUR_BIT = "--warmup.batch", "--max-model-len", "--load-in-4bit"
 
 
 def what_fits(config: TrainConfig, sizes: Sizes, demand: Demand, card: float) -> str:
@@ -28,18 +28,19 @@ def what_fits(config: TrainConfig, sizes: Sizes, demand: Demand, card: float) ->
     if config.recipe and (smaller := sisters(config.recipe, card / 2**30)):
         return f"--recipe {smaller[0]}"
     for whole in range(demand.length, demand.prompt, -_SHORTER):
-        for changes in _changes(config, demand):
-            plan = choose(*_changed(sizes, demand, changes, whole), card)
+        for changes in _changes(config, sizes, demand):
+            plan = choose(*_changed(config, sizes, demand, changes, whole), card)
             if plan is not None:
                 return " ".join(_flags(plan, demand, changes))
     return "a smaller --model"
 
 
-def _changes(config: TrainConfig, demand: Demand) -> Iterator[tuple[str, ...]]:
+def _changes(config: TrainConfig, sizes: Sizes, demand: Demand) -> Iterator[tuple[str, ...]]:
     """None, each alone, each two, ..."""
     stated = {
         _MICRO: demand.micro_batch > 0,
         _SHARE: demand.share > 0,
+        _WARMUP: sizes.warmup > 0 and config.warmup.batch > 1,
         _STANDBY: config.standby is False and demand.standby is False,
         _CONTEXT: demand.engine != "none" and demand.context > demand.length,
         _FOUR_BIT: not config.load_in_4bit,
@@ -50,12 +51,14 @@ def _changes(config: TrainConfig, demand: Demand) -> Iterator[tuple[str, ...]]:
 
 
 def _changed(
-    sizes: Sizes, demand: Demand, changes: tuple[str, ...], whole: int
+    config: TrainConfig, sizes: Sizes, demand: Demand, changes: tuple[str, ...], whole: int
 ) -> tuple[Sizes, Demand]:
     """Activations are in proportion to the tokens."""
     part = whole / demand.length
     peaks = {n: (int(peak * part), logits) for n, (peak, logits) in sizes.peaks.items()}
     sizes = dataclasses.replace(sizes, peaks=peaks)
+    if _WARMUP in changes:
+        sizes = dataclasses.replace(sizes, warmup=sizes.warmup // config.warmup.batch)
     if _FOUR_BIT in changes:
         sizes = dataclasses.replace(sizes, weights=sizes.four_bit, merged=0.0)
     demand = dataclasses.replace(
@@ -73,6 +76,7 @@ def _flags(plan: Plan, demand: Demand, changes: tuple[str, ...]) -> Iterator[str
     values = {
         _MICRO: f" {plan.micro_batch}",
         _SHARE: f" {int(100 * plan.share) / 100}",
+        _WARMUP: " 1",
         _CONTEXT: f" {plan.demand.context}",
     }
     yield from (flag + values.get(flag, "") for flag in changes)

@@ -106,6 +106,7 @@ def _asked(config: TrainConfig, sees: bool, demand: Demand) -> Asked:
         prompt=demand.prompt,
         completion=demand.completion,
         rows=demand.rows,
+        warmup=(config.warmup.batch, config.warmup.max_tokens) if config.warmup.data else (0, 0),
     )
 
 

@@ -109,8 +109,8 @@ class Plan:
     @cached_property
     def learning(self) -> Parts:
         """What it holds when it takes most."""
-        peak, _ = self.sizes.peaks[self.micro_batch]
-        parts = {**self.resting, "gradients": self.sizes.adapter, "activations": float(peak)}
+        peak = float(max(self.sizes.peaks[self.micro_batch][0], self.sizes.warmup))
+        parts = {**self.resting, "gradients": self.sizes.adapter, "activations": peak}
         return {**parts, "allocator's gaps": SLACK * (sum(parts.values()) - CONTEXT)}
 
     @cached_property
