@@ -153,7 +153,7 @@ def test_staleness_is_refused_where_the_sampler_cannot_write_meanwhile(
 
 
 def test_staleness_needs_the_correction_and_is_at_most_one() -> None:
-    with pytest.raises(ValueError, match="needs grpo.vllm_importance_sampling_correction"):
+    with pytest.raises(ValueError, match=r"needs grpo\.vllm_importance_sampling_correction"):
         GrpoConfig(max_staleness=1, vllm_importance_sampling_correction=False)
     with pytest.raises(ValueError, match="must be 0 or 1, got 2"):
         GrpoConfig(max_staleness=2)
