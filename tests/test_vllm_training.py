@@ -44,7 +44,7 @@ def test_the_next_step_is_written_while_the_learner_computes(
     policy: str, smollm2: Path, tmp_path: Path
 ) -> None:
     flags = ("--env", "GuessNumber-v0", "--policy", policy, *SMALL, "--steps", "3")
-    flags += ("--no-grpo.mask-truncated-completions",)
+    flags += ("--grpo.no-mask-truncated-completions",)
     command("train_agent", *flags, "--grpo.max-staleness", "1", cwd=tmp_path)
     (config,) = tmp_path.glob("runs/*/config.yaml")
     folder = RunFolder(config.parent)
