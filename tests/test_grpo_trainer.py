@@ -187,9 +187,10 @@ def test_a_run_whose_sampler_is_another_policy_is_stopped(tiny_model: Path, tmp_
 def test_only_a_sampler_of_whole_distributions_can_be_too_far_off() -> None:
     from taskgym.agents.policy import Sampling
 
-    assert most_gap(0.0, Sampling()) == 0.25
-    assert most_gap(0.1, Sampling()) == 1.0
-    assert most_gap(0.0, Sampling(min_p=0.1)) is most_gap(0.0, Sampling(top_k=20)) is None
+    assert most_gap(0.0, Sampling(), 0) == 0.25 and most_gap(0.0, Sampling(), 1) == 1.0
+    assert most_gap(0.2, Sampling(), 0) == most_gap(0.2, Sampling(), 1) == 2.0
+    for truncated in (Sampling(min_p=0.1), Sampling(top_k=20), Sampling(top_p=0.9)):
+        assert most_gap(0.0, truncated, 0) is None
 
 
 # --- order and width ----------------------------------------------------------------------------

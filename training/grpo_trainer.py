@@ -82,7 +82,7 @@ class UnslothTrainer(WatchedTrainer):
         return first
 
 
-class PaddingFreeTrainer(WatchedTrainer):
+class TrimmedTrainer(WatchedTrainer):
     """TRL's trainer with rows in the order of their length, and one forward pass for each.
 
     TRL pads every row to the longest of the step, takes equally many of them in each pass, and
@@ -190,10 +190,10 @@ class PaddingFreeTrainer(WatchedTrainer):
         return found
 
 
-def trainer_class() -> type[PaddingFreeTrainer] | type[UnslothTrainer]:
+def trainer_class() -> type[TrimmedTrainer] | type[UnslothTrainer]:
     """The one for the trainer that TRL has here: its own, or Unsloth's in its place."""
     unsloth = GRPOTrainer.__name__.startswith("Unsloth")
-    return UnslothTrainer if unsloth else PaddingFreeTrainer
+    return UnslothTrainer if unsloth else TrimmedTrainer
 
 
 class _Synced:
