@@ -90,6 +90,7 @@ class TrimmedTrainer(WatchedTrainer):
     generation of ours is learned from in one step, so the loss's own forward pass knows that.
     """
 
+    _buffered_inputs: list[Batch | None]
     _gap: SamplerGap | None = None
     _width = 0  # tokens of the longest prompt and the longest completion that there may be
     _generated_at = -1  # the value of `_step` when the micro-batches were made
@@ -120,7 +121,8 @@ class TrimmedTrainer(WatchedTrainer):
 
     def _prepare_inputs(self, generation_batch: Any) -> Batch:
         """The next micro-batch."""
-        inputs: Batch = self._buffered_inputs[self._place]
+        inputs = self._buffered_inputs[self._place]
+        assert inputs is not None  # see `training_step`
         return inputs
 
     @property
@@ -164,8 +166,9 @@ class TrimmedTrainer(WatchedTrainer):
         """What a mean over rows counts, of micro-batches that TRL takes to be of equal size."""
         if self.loss_type in _OVER_TOKENS:
             return 1.0
-        whole = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return len(inputs["completion_ids"]) * self.current_gradient_accumulation_steps / whole
+        micro_batches: int = self.current_gradient_accumulation_steps
+        whole: int = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        return len(inputs["completion_ids"]) * micro_batches / whole
 
     def _weighed_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
         if self._gap is None:
