@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
@@ -129,6 +129,24 @@ class ApartPolicy(Policy, Protocol):
         """The log-probability of each token after the first, by the adapter that writes now.
 
         At temperature 1 and without truncation, whatever completions are drawn with.
+        """
+
+
+@runtime_checkable
+class ReplicatedPolicy(ApartPolicy, Protocol):
+    """A policy of several engines, which may go and come back while it writes."""
+
+    @property
+    def up(self) -> list[str]:
+        """The names of the engines that write now."""
+
+    def scores(self, ids: Sequence[int]) -> dict[str, list[float]]:
+        """As `score`, of every engine that writes, by its name."""
+
+    def admit_after(self, ids: Sequence[int], check: Callable[[list[float]], None]) -> None:
+        """An engine that comes back must pass this check of its scores of `ids` to write.
+
+        It holds for the adapter that writes now.
         """
 
 

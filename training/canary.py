@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from taskgym.agents.adapter import Adapter
-from taskgym.agents.policy import ApartPolicy
+from taskgym.agents.policy import ApartPolicy, ReplicatedPolicy
 from taskgym.envs import TaskgymError
 
 # Words, digits, symbols and code, so that every kind of token a policy writes is looked at.
@@ -28,6 +31,14 @@ _MOST_DOUBLINGS = 12  # a very small model may never change that much
 
 class SyncError(TaskgymError, RuntimeError):
     """The sampler does not hold what the learner learned: what it writes is another policy's."""
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What one engine of a sampler makes of the text."""
+
+    by: str
+    logprobs: list[float]
 
 
 class Canary:
@@ -56,18 +67,19 @@ class Canary:
         """
         base = self._plain()
         policy.load_adapter(None, policy.version)
-        plain = _gap(policy.score(self._ids), base)
+        plain, _ = self._worst(policy, base)
         noise = max(_LEAST_NOISE, plain)
         with _trial_adapter(self._model) as louder:
             learned = self._loud(louder, base, noise)
             policy.load_adapter(Adapter.of(self._model), policy.version)
-        gap, effect = _gap(policy.score(self._ids), learned), _gap(learned, base)
+        gap, worst = self._worst(policy, learned)
+        effect = _gap(learned, base)
         most = effect / (_SEEN / 2)
         if not (plain <= most and gap <= most):  # NaN too
             raise SyncError(
-                f"sampler and learner part before training: {plain:.4f} nats a token without an "
+                f"{worst.by} and learner part before training: {plain:.4f} nats a token without an "
                 f"adapter, {gap:.4f} with a trial adapter that changes the text by {effect:.4f}; "
-                + self._cause(policy, base)
+                + self._cause(worst, base)
             )
         policy.load_adapter(None, policy.version)
         self.tolerance = _SLACK * max(noise, gap)
@@ -79,14 +91,35 @@ class Canary:
             SyncError: It is above the tolerance; the message names the likely cause.
         """
         learned = self._learned()
-        gap = _gap(policy.score(self._ids), learned)
-        if not gap <= self.tolerance:  # NaN too
-            raise SyncError(
-                f"sampler and learner have parted: {gap:.4f} nats a token, tolerance "
-                f"{self.tolerance:.4f}; {self._cause(policy, self._plain())}"
-            )
+        gap, worst = self._worst(policy, learned)
+        if not self._near(gap):
+            raise SyncError(f"{self._parted(worst.by, gap)}; {self._cause(worst, self._plain())}")
         self._before = learned
+        if isinstance(policy, ReplicatedPolicy):
+            policy.admit_after(self._ids, partial(self._check_return, learned=learned))
         return gap
+
+    def _check_return(self, said: list[float], learned: list[float]) -> None:
+        """For an engine that comes back, in a thread: the learner's model may not be asked now."""
+        if not self._near(gap := _gap(said, learned)):
+            raise SyncError(self._parted("it", gap))
+
+    def _near(self, gap: float) -> bool:
+        return gap <= self.tolerance  # NaN is not
+
+    def _parted(self, by: str, gap: float) -> str:
+        return (
+            f"{by} and learner have parted: {gap:.4f} nats a token, tolerance {self.tolerance:.4f}"
+        )
+
+    def _worst(self, policy: ApartPolicy, learned: list[float]) -> tuple[float, _Said]:
+        """What the engine of a policy says that is farthest from the learner, and how far."""
+        if isinstance(policy, ReplicatedPolicy):
+            every = [_Said(f"sampler {name}", s) for name, s in policy.scores(self._ids).items()]
+        else:
+            every = [_Said("sampler", policy.score(self._ids))]
+        gaps = [(_gap(said.logprobs, learned), said) for said in every]
+        return max(gaps, key=lambda each: math.inf if math.isnan(each[0]) else each[0])
 
     def _learned(self) -> list[float]:
         return _logprobs(self._model, self._ids)
@@ -107,9 +140,9 @@ class Canary:
             raise SyncError("the learner's adapter changes nothing, however large: is it active?")
         return learned
 
-    def _cause(self, policy: ApartPolicy, base: list[float]) -> str:
+    def _cause(self, worst: _Said, base: list[float]) -> str:
         """What the sampler's answer is closest to, in words."""
-        said, before = policy.score(self._ids), self._before
+        said, before = worst.logprobs, self._before
         if _gap(said, base) <= self.tolerance:
             return "the sampler answers as the base model: the adapter is not applied"
         if before is not None and _gap(said, before) <= self.tolerance:
