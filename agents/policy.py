@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
@@ -143,10 +143,13 @@ class ReplicatedPolicy(ApartPolicy, Protocol):
     def scores(self, ids: Sequence[int]) -> dict[str, list[float]]:
         """As `score`, of every engine that writes, by its name."""
 
-    def admit_after(self, ids: Sequence[int], check: Callable[[list[float]], None]) -> None:
-        """An engine that comes back must pass this check of its scores of `ids` to write.
+    def expect(self, ids: Sequence[int], logprobs: Sequence[float], tolerance: float) -> None:
+        """Only an engine that scores `ids` so may come back while this adapter writes.
 
-        It holds for the adapter that writes now.
+        Args:
+            ids: A text.
+            logprobs: The learner's, of each token after the first.
+            tolerance: The largest gap, in nats a token.
         """
 
 
@@ -195,6 +198,11 @@ class LockstepPolicy(ABC):
 
     @abstractmethod
     def _answer(self, requests: list[Request]) -> list[Completion]: ...
+
+
+def mean_gap(some: Sequence[float], others: Sequence[float]) -> float:
+    """The mean absolute difference of two scores of one text, in nats a token."""
+    return sum(abs(a - b) for a, b in zip(some, others, strict=True)) / len(some)
 
 
 def _check(fine: bool, wanted: str, came: object) -> None:

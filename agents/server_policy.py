@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import wait
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from taskgym.agents.adapter import Adapter
-from taskgym.agents.policy import Completion, Finish, Request, Sampling
+from taskgym.agents.policy import Completion, Finish, Request, Sampling, mean_gap
 from taskgym.agents.server_adapters import Served, ServedAdapters
 from taskgym.agents.server_balance import BalancedPolicy
 from taskgym.agents.server_client import GoneError, ServerClient, ServerError
@@ -51,6 +52,15 @@ class ChatServerPolicy(BalancedPolicy):
         return Completion(request.request_id, text, (), (), _finish(choice), self._version)
 
 
+@dataclass(frozen=True)
+class _Expected:
+    """How a server that comes back must score a text."""
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    tolerance: float
+
+
 class ServerPolicy(BalancedPolicy):
     """vLLM's servers: token ids and log-probabilities, and adapters loaded while they run.
 
@@ -84,7 +94,7 @@ class ServerPolicy(BalancedPolicy):
         self._max_len = max_model_len
         self._adapters = ServedAdapters(model, folder)
         self._served = self._adapters.written(None, 0)
-        self._check: Callable[[ServerClient], None] = lambda client: None
+        self._expected: _Expected | None = None
         self._retired: list[Served] = []  # loaded still, because requests wait for them
         super().__init__(clients, patience=patience)
 
@@ -97,7 +107,7 @@ class ServerPolicy(BalancedPolicy):
         served = self._adapters.written(adapter, version)
         with self._pool.lock:
             self._retired.append(self._served)
-            self._served, self._check = served, lambda client: None
+            self._served, self._expected = served, None
         self._pool.everywhere(lambda client: self._adapters.load(client, served))
         self._version = version
         self._unload_unused()
@@ -117,18 +127,10 @@ class ServerPolicy(BalancedPolicy):
         """As `score`, of every server that is up, by its address."""
         return self._pool.everywhere(partial(self._scored, ids=ids, served=self._served))
 
-    def admit_after(self, ids: Sequence[int], check: Callable[[list[float]], None]) -> None:
-        """A server that comes back must pass this check of its scores of `ids` to write.
-
-        It holds until the next adapter is loaded.
-        """
-        served = self._served
-
-        def checked(client: ServerClient) -> None:
-            check(self._scored(client, ids, served))
-
+    def expect(self, ids: Sequence[int], logprobs: Sequence[float], tolerance: float) -> None:
+        """Only a server that scores `ids` so may come back, until the next adapter is loaded."""
         with self._pool.lock:
-            self._check = checked
+            self._expected = _Expected(tuple(ids), tuple(logprobs), tolerance)
 
     def close(self) -> None:
         """Unloads the adapter where a server is still there, and closes the connections."""
@@ -140,14 +142,20 @@ class ServerPolicy(BalancedPolicy):
     def _writer(self) -> Served:
         return self._served
 
-    def _wanted(self) -> tuple[Served, Callable[[ServerClient], None]]:
-        return self._served, self._check
+    def _wanted(self) -> tuple[Served, _Expected | None]:
+        return self._served, self._expected
 
     def _admit(self, client: ServerClient, wanted: Any) -> None:
-        served, check = wanted
+        served, expected = wanted
         self._adapters.load(client, served)
         self._adapters.tidy(client, kept=[served.name])
-        check(client)
+        if expected is None:
+            return
+        gap = mean_gap(self._scored(client, expected.ids, served), expected.logprobs)
+        if not gap <= expected.tolerance:  # NaN too
+            raise ServerError(
+                f"it is {gap:.4f} nats a token from the learner, tolerance {expected.tolerance:.4f}"
+            )
 
     def _ask(self, client: ServerClient, request: Request, writer: Served) -> Completion:
         room = self._max_len - len(request.prompt_ids)

@@ -42,11 +42,17 @@ LIGHT = {
 DEFERRED = {
     "envs/answer_worker.py",
     "training/callbacks.py",
+    "training/grpo_trainer.py",
     "training/learner.py",
+    "training/memory/micro_batch.py",
+    "training/memory/storages.py",
+    "training/micro_batches.py",
+    "training/sampler.py",
+    "training/sampler_gap.py",
     "training/shown_processor.py",
     "training/warmup.py",
 }
-ONLY_TRL = {"training/learner.py", "training/warmup.py"}
+ONLY_TRL = {"training/grpo_trainer.py", "training/learner.py", "training/warmup.py"}
 
 
 @dataclass(frozen=True)

@@ -363,7 +363,7 @@ def test_a_completion_that_is_broken_off_each_time_is_no_answer(
         return status, headers, content
 
     server.answer = aborted
-    with pytest.raises(ServerError, match="5 servers went out with one request.*by 'abort'"):
+    with pytest.raises(ServerError, match=r"5 servers went out with one request.*by 'abort'"):
         answers(policy, asked())
 
 

@@ -161,24 +161,19 @@ def test_a_server_that_missed_a_sync_comes_back_with_the_newest_adapter(
     assert all("-v2-" in body["model"] for body in completions(servers[0])[-2:])
 
 
-def test_a_server_comes_back_only_by_the_check(
-    servers: list[Server], policy: ServerPolicy
+@pytest.mark.parametrize("wrong", [-1.5, float("nan")])
+def test_a_server_comes_back_only_when_it_scores_as_the_learner_does(
+    wrong: float, servers: list[Server], policy: ServerPolicy
 ) -> None:
-    def check(said: list[float]) -> None:
-        judged.append(said)
-        if len(judged) == 1:
-            raise ServerError("it says something else")
-
-    judged: list[list[float]] = []
     with_scores(servers)
     policy.load_adapter(ADAPTER, 1)
-    policy.admit_after([5, 6, 7], check)
+    policy.expect([5, 6, 7], [-1.0, wrong], tolerance=0.01)
     server, link = policy._pool.links()[0]
     policy._pool.leave(server, link, "for the test")
-    until(lambda: judged, policy)
-    assert server.url not in policy.up and "it says something else" in server.told[1]
+    until(lambda: "from the learner, tolerance 0.01" in server.told[1], policy)
+    assert server.url not in policy.up
+    policy.expect([5, 6, 7], [-1.0, -2.0], tolerance=0.01)
     until(lambda: server.url in policy.up, policy)
-    assert judged == [[-1.0, -2.0]] * 2
 
 
 def with_scores(servers: list[Server]) -> None:

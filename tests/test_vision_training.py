@@ -58,12 +58,12 @@ def config(model, output, **more):
 def test_a_run_learns_from_what_was_sampled_and_leaves_everything(model, tmp_path, monkeypatch):
     """With shuffled micro-batches and replaced groups, each row keeps its own picture."""
     import torch
-    from taskgym.training import learner
+    from taskgym.training import sampler
     from taskgym.training.train import train
     from trl import GRPOTrainer
 
     sampled, gaps = {}, []
-    samples, loss = learner.Sampler._samples, GRPOTrainer._compute_loss
+    samples, loss = sampler.Sampler._samples, GRPOTrainer._compute_loss
 
     def remember(self, positions, kept):
         for row in (t for group in kept.values() for t in group.trajectories):
@@ -84,7 +84,7 @@ def test_a_run_learns_from_what_was_sampled_and_leaves_everything(model, tmp_pat
             gaps.append(max(abs(a - b) for a, b in zip(row, told, strict=False)))
         return loss(self, model, inputs)
 
-    monkeypatch.setattr(learner.Sampler, "_samples", remember)
+    monkeypatch.setattr(sampler.Sampler, "_samples", remember)
     monkeypatch.setattr(GRPOTrainer, "_compute_loss", compare)
     folder = train(config(model, tmp_path))
     assert len(gaps) == 16 and max(gaps) < 2e-5

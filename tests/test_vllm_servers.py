@@ -11,7 +11,6 @@ from typing import Any
 import gymnasium as gym
 import pytest
 from asking import PROMPT, VLLM
-from taskgym.agents.adapter import Adapter
 from taskgym.agents.chat import Renderer, stop_ids
 from taskgym.agents.episode import Start, Trajectory
 from taskgym.agents.policy import Sampling

@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from taskgym.agents.adapter import Adapter
-from taskgym.agents.policy import ApartPolicy, ReplicatedPolicy
+from taskgym.agents.policy import ApartPolicy, ReplicatedPolicy, mean_gap
 from taskgym.envs import TaskgymError
 
 # Words, digits, symbols and code, so that every kind of token a policy writes is looked at.
@@ -51,13 +50,21 @@ class Canary:
     Args:
         model: The learner's peft model, adapter "default" active.
         tokenizer: Its tokenizer.
+
+    Attributes:
+        noise: The gap with the same adapter on both sides, as `calibrate` measured it.
     """
 
     def __init__(self, model: Any, tokenizer: Any):
         self._model = model
         self._ids: list[int] = tokenizer.encode(TEXT, add_special_tokens=False)[:_MOST_TOKENS]
         self._before: list[float] | None = None
-        self.tolerance = _SLACK * _LEAST_NOISE
+        self.noise = _LEAST_NOISE
+
+    @property
+    def tolerance(self) -> float:
+        """The largest gap that is no fault, in nats a token."""
+        return _SLACK * self.noise
 
     def calibrate(self, policy: ApartPolicy) -> None:
         """Measures the tolerance with a trial adapter; the learner's own is put back after.
@@ -73,7 +80,7 @@ class Canary:
             learned = self._loud(louder, base, noise)
             policy.load_adapter(Adapter.of(self._model), policy.version)
         gap, worst = self._worst(policy, learned)
-        effect = _gap(learned, base)
+        effect = mean_gap(learned, base)
         most = effect / (_SEEN / 2)
         if not (plain <= most and gap <= most):  # NaN too
             raise SyncError(
@@ -82,7 +89,7 @@ class Canary:
                 + self._cause(worst, base)
             )
         policy.load_adapter(None, policy.version)
-        self.tolerance = _SLACK * max(noise, gap)
+        self.noise = max(noise, gap)
 
     def check(self, policy: ApartPolicy) -> float:
         """The gap now, after a sync.
@@ -92,25 +99,15 @@ class Canary:
         """
         learned = self._learned()
         gap, worst = self._worst(policy, learned)
-        if not self._near(gap):
-            raise SyncError(f"{self._parted(worst.by, gap)}; {self._cause(worst, self._plain())}")
+        if not gap <= self.tolerance:  # NaN too
+            raise SyncError(
+                f"{worst.by} and learner have parted: {gap:.4f} nats a token, tolerance "
+                f"{self.tolerance:.4f}; {self._cause(worst, self._plain())}"
+            )
         self._before = learned
         if isinstance(policy, ReplicatedPolicy):
-            policy.admit_after(self._ids, partial(self._check_return, learned=learned))
+            policy.expect(self._ids, learned, self.tolerance)
         return gap
-
-    def _check_return(self, said: list[float], learned: list[float]) -> None:
-        """For an engine that comes back, in a thread: the learner's model may not be asked now."""
-        if not self._near(gap := _gap(said, learned)):
-            raise SyncError(self._parted("it", gap))
-
-    def _near(self, gap: float) -> bool:
-        return gap <= self.tolerance  # NaN is not
-
-    def _parted(self, by: str, gap: float) -> str:
-        return (
-            f"{by} and learner have parted: {gap:.4f} nats a token, tolerance {self.tolerance:.4f}"
-        )
 
     def _worst(self, policy: ApartPolicy, learned: list[float]) -> tuple[float, _Said]:
         """What the engine of a policy says that is farthest from the learner, and how far."""
@@ -118,7 +115,7 @@ class Canary:
             every = [_Said(f"sampler {name}", s) for name, s in policy.scores(self._ids).items()]
         else:
             every = [_Said("sampler", policy.score(self._ids))]
-        gaps = [(_gap(said.logprobs, learned), said) for said in every]
+        gaps = [(mean_gap(said.logprobs, learned), said) for said in every]
         return max(gaps, key=lambda each: math.inf if math.isnan(each[0]) else each[0])
 
     def _learned(self) -> list[float]:
@@ -132,26 +129,22 @@ class Canary:
         """What the learner makes of the text once the trial adapter is strong enough to be seen."""
         learned = self._learned()
         for _ in range(_MOST_DOUBLINGS):
-            if _gap(learned, base) >= max(_LOUD, _SEEN * noise):
+            if mean_gap(learned, base) >= max(_LOUD, _SEEN * noise):
                 break
             louder()
             learned = self._learned()
-        if _gap(learned, base) < _SEEN * _LEAST_NOISE:
+        if mean_gap(learned, base) < _SEEN * _LEAST_NOISE:
             raise SyncError("the learner's adapter changes nothing, however large: is it active?")
         return learned
 
     def _cause(self, worst: _Said, base: list[float]) -> str:
         """What the sampler's answer is closest to, in words."""
         said, before = worst.logprobs, self._before
-        if _gap(said, base) <= self.tolerance:
+        if mean_gap(said, base) <= self.tolerance:
             return "the sampler answers as the base model: the adapter is not applied"
-        if before is not None and _gap(said, before) <= self.tolerance:
+        if before is not None and mean_gap(said, before) <= self.tolerance:
             return "the sampler answers as before the last step: the adapter was not replaced"
         return "its base weights are others: dropped by a sleep, or another model"
-
-
-def _gap(some: Sequence[float], others: Sequence[float]) -> float:
-    return sum(abs(a - b) for a, b in zip(some, others, strict=True)) / len(some)
 
 
 def _logprobs(model: Any, ids: Sequence[int]) -> list[float]:

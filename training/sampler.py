@@ -1,0 +1,168 @@
+"""TRL's `rollout_func` and reward function: plays the groups of a step and tells TRL of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from taskgym.agents.episode import Trajectory
+from taskgym.agents.groups import Group, Signal, collect_groups
+from taskgym.agents.policy import RestingPolicy
+from taskgym.agents.rollout import Rollout
+from taskgym.agents.traces import to_record, write_episodes
+from taskgym.envs import TaskgymError
+from taskgym.training.config import TrainConfig
+from taskgym.training.folder import RunFolder
+from taskgym.training.shown_processor import ShownProcessor, position_in
+from taskgym.training.sync import Sync
+from taskgym.training.tasks import TaskPlan
+
+_MAX_FAILED = 0.25  # share of a step's episodes that our own machinery may fail before we stop
+
+
+class TooManyFailuresError(TaskgymError, RuntimeError):
+    """Our machinery failed too many episodes of one step for its gradient to mean anything."""
+
+
+class Sampler:
+    """TRL's `rollout_func`: plays the groups of a step and remembers what to log about them."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        plan: TaskPlan,
+        rollout: Rollout,
+        sync: Sync,
+        folder: RunFolder,
+        shown: ShownProcessor | None = None,
+    ):
+        self._sync = sync
+        self._shown = shown
+        self._config = config
+        self._plan = plan
+        self._rollout = rollout
+        self._folder = folder
+        self._metrics: dict[str, float] = {}
+
+    def __call__(self, prompts: Sequence[Any], trainer: Any) -> dict[str, list[Any]]:
+        """Plays one group for each distinct prompt, which is its position in the step."""
+        step = trainer.state.global_step
+        positions = [_position(prompt) for prompt in prompts]
+        before, stale = dict(self._rollout.seconds), self._rollout.stale
+        synced = self._sync(step)
+        self._rollout.seconds["sync"] += synced["seconds/sync"]
+        played = list(self._groups(step, list(dict.fromkeys(positions))))
+        if isinstance(self._rollout.policy, RestingPolicy):
+            self._rollout.policy.rest()
+        kept = {group.trajectories[0].start.group: group for group in played}
+        self._save(played, step)
+        _check_failures([t for group in played for t in group.trajectories], step)
+        spent = {phase: now - before[phase] for phase, now in self._rollout.seconds.items()}
+        refused = {"sampling/stale": float(self._rollout.stale - stale)}
+        self._metrics = step_metrics(played, kept, spent) | synced | refused
+        return self._samples(positions, kept)
+
+    def env_total(
+        self, prompts: list[Any], *, log_metric: Any, **columns: Any
+    ) -> list[float | None]:
+        """TRL's reward function: the env's rewards, which came along with the rollouts."""
+        for name, value in self._metrics.items():
+            log_metric(name, value)
+        rewards: list[float | None] = columns["env_reward"]
+        return rewards
+
+    def _groups(self, step: int, positions: list[int]) -> Any:
+        grpo = self._config.grpo
+
+        def draw(position: int, attempt: int) -> tuple[int, int | None]:
+            return self._plan.training_start(grpo.groups_per_step, step, position, attempt)
+
+        return collect_groups(
+            self._rollout,
+            draw,
+            positions,
+            size=grpo.num_generations,
+            max_fresh=grpo.max_fresh_groups,
+            mask_truncated=grpo.mask_truncated_completions,
+        )
+
+    def _samples(self, positions: Sequence[int], kept: dict[int, Group]) -> dict[str, list[Any]]:
+        members = {position: iter(group.trajectories) for position, group in kept.items()}
+        rows = [next(members[position]) for position in positions]
+        if self._shown is not None:
+            self._shown.show(positions, rows)
+        return {
+            "prompt_ids": [list(t.prompt_ids) for t in rows],
+            "completion_ids": [t.completion_ids for t in rows],
+            "logprobs": [t.logprobs for t in rows],
+            "env_mask": [self._mask(t) for t in rows],
+            "env_reward": [None if t.error else t.reward for t in rows],
+        }
+
+    def _mask(self, t: Trajectory) -> list[int]:
+        cut = t.truncated and self._config.grpo.mask_truncated_completions
+        return [0] * len(t.mask) if cut or t.error else t.mask
+
+    def _save(self, played: Sequence[Group], step: int) -> None:
+        records = [to_record(t, self._config.env, step + 1) for g in played for t in g.trajectories]
+        write_episodes(self._folder.episodes, records)
+
+
+def step_metrics(
+    played: Sequence[Group], kept: dict[int, Group], seconds: dict[str, float]
+) -> dict[str, float]:
+    """What a step logs besides TRL's own: components, signals, verdicts, stops, time and speed.
+
+    Args:
+        played: Every group of the step, replaced ones too.
+        kept: The group that was learned from at each position.
+        seconds: Wall time of the rollout by phase.
+    """
+    rows = [t for group in kept.values() for t in group.trajectories if t.error is None]
+    every = [t for group in played for t in group.trajectories]
+    sampled = sum(sum(t.mask) for t in every)
+    metrics = {f"seconds/{phase}": spent for phase, spent in seconds.items()}
+    metrics["tokens_per_second"] = sampled / max(seconds["generate"], 1e-9)
+    metrics["success"] = _mean([float(t.success) for t in rows])
+    metrics["episodes/failed"] = float(sum(t.error is not None for t in every))
+    metrics["episodes/turns"] = _mean([float(len(t.versions)) for t in rows])
+    metrics["episodes/clipped_ratio"] = _mean([float(t.truncated) for t in rows])
+    lengths = [float(sum(t.mask)) for t in rows] or [0.0]
+    metrics["episodes/mean_length"] = _mean(lengths)
+    metrics["episodes/min_length"], metrics["episodes/max_length"] = min(lengths), max(lengths)
+    for name in sorted({name for t in rows for name in t.rewards}):
+        values = torch.tensor([t.rewards.get(name, 0.0) for t in rows])
+        metrics[f"rewards/{name}/mean"] = values.mean().item()
+        metrics[f"rewards/{name}/std"] = values.std().item() if len(rows) > 1 else 0.0
+    return metrics | _shares(played, kept, rows)
+
+
+def _shares(
+    played: Sequence[Group], kept: dict[int, Group], rows: Sequence[Trajectory]
+) -> dict[str, float]:
+    signals = Counter(group.signal for group in played)
+    shares = {f"groups/{signal}": signals[signal] / len(played) for signal in Signal}
+    shares["groups/replaced"] = float(len(played) - len(kept))
+    verdicts = Counter(str(t.info["verdict"]) for t in rows if "verdict" in t.info)
+    shares |= {f"verdict/{verdict}": n / len(rows) for verdict, n in verdicts.items()}
+    return shares | {f"stop/{s}": n / len(rows) for s, n in Counter(t.stop for t in rows).items()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _check_failures(trajectories: Sequence[Trajectory], step: int) -> None:
+    failed = [t.error for t in trajectories if t.error is not None]
+    if len(failed) > _MAX_FAILED * len(trajectories):
+        raise TooManyFailuresError(
+            f"step {step + 1}: {len(failed)} of {len(trajectories)} episodes failed by our own "
+            f"machinery, not the model's fault; the first: {failed[0]}"
+        )
+
+
+def _position(prompt: Any) -> int:
+    """The position in a prompt as TRL hands it over: text, or a message with room for pictures."""
+    return int(prompt if isinstance(prompt, str) else position_in(prompt))
