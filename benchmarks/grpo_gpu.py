@@ -76,7 +76,6 @@ def _parse() -> argparse.Namespace:
     add("--shape", default="qwen3-4b", help="of gpu_models.SHAPES (qwen3-4b)")
     add("--layers", type=int, default=0, help="of the model; 0: all (0)")
     add("--micro", type=int, default=8, help="completions of one pass (8)")
-    add("--share", type=float, default=0.16, help="gpu_memory_utilization of all (0.16)")
     add("--cache", type=float, default=12.0, help="GiB of vLLM's cache (12)")
     add("--engine", default="graphs", choices=("graphs", "compiled", "eager"), help="(graphs)")
     add("--jobs", type=int, default=4, help="processes that start side by side (4)")
@@ -223,7 +222,7 @@ class Runner:
 
     def _settings(self, process: str, pairs: Sequence[tuple[str, int]], work: Path) -> Settings:
         asked = self._arguments
-        same = ("steps", "warm_up", "micro", "share", "cache", "engine", "profile")
+        same = ("steps", "warm_up", "micro", "cache", "engine", "profile")
         return Settings(
             model=work / "model",
             folder=work / process,

@@ -13,6 +13,7 @@ from typing import Any
 from grpo_gpu_work import lengths
 
 GIB = 2**30
+_SHARE = 0.05  # with a fixed cache vLLM only checks that so much is free
 
 
 def settle_engine(engine: str, completions: int, cache_gib: float) -> None:
@@ -36,6 +37,7 @@ def settle_engine(engine: str, completions: int, cache_gib: float) -> None:
         self.max_num_seqs = completions
         if torch.cuda.is_available():
             self.kv_cache_memory_bytes = int(cache_gib * GIB)
+            self.gpu_memory_utilization = _SHARE
             self.enforce_eager = engine == "eager"
             if engine == "graphs":
                 self.compilation_config = CompilationConfig(

@@ -101,7 +101,7 @@ def _config(settings: Settings, loader: str) -> Any:
         loader=loader,
         policy="vllm",
         max_model_len=work.MODEL_LEN,
-        gpu_memory_utilization=settings.share,
+        gpu_memory_utilization=work.SHARE,
         prompt_quantile=1.0,
         lora=LoraConfig(rank=work.RANK, alpha=work.ALPHA, targets=work.TARGETS),
         sampling=Sampling(max_tokens=work.MOST),

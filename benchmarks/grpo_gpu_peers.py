@@ -98,7 +98,7 @@ class Trl:
             "gradient_checkpointing": cuda,
             "use_vllm": True,
             "vllm_mode": "colocate",
-            "vllm_gpu_memory_utilization": self._settings.share,
+            "vllm_gpu_memory_utilization": work.SHARE,
             "vllm_max_model_length": work.MODEL_LEN,
         }
 
@@ -125,7 +125,7 @@ class Unsloth(Trl):
             load_in_4bit=False,
             fast_inference=True,
             max_lora_rank=work.RANK,
-            gpu_memory_utilization=self._settings.share,
+            gpu_memory_utilization=work.SHARE,
         )
         model = FastLanguageModel.get_peft_model(
             model,

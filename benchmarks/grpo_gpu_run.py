@@ -41,7 +41,6 @@ class Settings:
         steps: That are measured.
         warm_up: Steps before them.
         micro: Completions of one forward and backward pass.
-        share: Of the GPU's memory for vLLM, where a contender asks for it.
         cache: GiB of vLLM's cache.
         engine: How vLLM starts; see `settle_engine`.
         profile: Whether one more step is profiled.
@@ -54,7 +53,6 @@ class Settings:
     steps: int
     warm_up: int
     micro: int
-    share: float
     cache: float
     engine: str
     profile: bool

@@ -17,6 +17,7 @@ RANK, ALPHA = 32, 64
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LEARNING_RATE = 1e-5
 MODEL_LEN = 1024  # tokens of a prompt and its completion at most
+SHARE = 0.5  # gpu_memory_utilization that all ask for; `settle_engine` says what they get
 
 # Completions of a model that reasons are skewed: many short ones, a few that reach the limit. The
 # logarithm of a length is normal; what it would exceed is cut off.

@@ -2,7 +2,7 @@
 
     python benchmarks/learning_gpu.py --jobs 6 --limit 480              # both recipes, three seeds
     python benchmarks/learning_gpu.py --runs benchmarks/learning_gpu_variants.yaml --jobs 7
-    python benchmarks/learning_gpu.py --show runs/learning_gpu/results.jsonl    # table and curves
+    python benchmarks/learning_gpu.py --show runs/learning_gpu/results.jsonl  # table, curves, bands
 
 Each run is `train_agent` in a process of its own. At the limit a run is asked to stop, as by
 Ctrl-C: it ends its step and saves, and the same command goes on with it later. What a run has left
@@ -34,7 +34,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "typings")]  # a checkout need not be installed
 
-from learning_gpu_results import draw, read, table  # noqa: E402
+from learning_gpu_results import draw, read, table, write_bands  # noqa: E402
 from learning_gpu_run import Start  # noqa: E402
 
 RECIPES = {"gsm8k": "smollm2-135m-gsm8k-gpu", "2048": "smollm2-135m-2048-gpu"}
@@ -77,6 +77,7 @@ def main() -> None:
     if arguments.show:
         results = [json.loads(line) for line in Path(arguments.show).read_text().splitlines()]
         draw(results, Path(arguments.show).parent)
+        write_bands(results, Path(arguments.show).parent)
     else:
         results = Runner(arguments).run()
     print(table(results))
@@ -93,7 +94,7 @@ class Runner:
             folder.mkdir(parents=True, exist_ok=True)
         self._end = time.monotonic() + arguments.limit
         self._writing = threading.Lock()
-        self._gpus = gpus()
+        self._gpus, self._device = gpus()
 
     def run(self) -> list[dict[str, Any]]:
         """All runs, in the order of their names."""
@@ -131,7 +132,8 @@ class Runner:
             why = self._wait(self._begin(place, {**settings, "output": str(output)}, said))
             said.seek(0)
             text = said.read()
-        result = read(name, output, why, time.perf_counter() - began)
+        wall = time.perf_counter() - began
+        result = {**read(name, output, why, wall), "device": self._device}
         with self._writing:
             with (self._out / "learning_gpu.log").open("a") as log:
                 log.write(f"\n######## {name} {settings}\n{text.replace(chr(13), chr(10))}")
@@ -202,12 +204,15 @@ def with_rows(settings: dict[str, Any], rows: str | None) -> dict[str, Any]:
     return {**settings, "data": rows, "warmup": {**settings.get("warmup", {}), "data": rows}}
 
 
-def gpus() -> list[str]:
-    """The devices there are, by the names that CUDA_VISIBLE_DEVICES takes; none without CUDA."""
+def gpus() -> tuple[list[str], str]:
+    """The devices as CUDA_VISIBLE_DEVICES names them, none without CUDA, and what they are."""
     import torch
 
+    if not torch.cuda.is_available():
+        return [], "a CPU"
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
+    places = named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
+    return places, torch.cuda.get_device_name(0)
 
 
 if __name__ == "__main__":

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from taskgym.training.bands import band_path, make_band
 from taskgym.training.metrics import MetricsFile, column, components, read_evaluation
+from taskgym.training.plots import LearningCurve, learning_curves
 from taskgym.training.recipes import read_yaml
 from taskgym.training.report_tables import fifths
-from taskgym.training.statistics import paired_difference
+from taskgym.training.statistics import Interval, paired_difference
 
 Result = dict[str, Any]
 
 # What is promised over the warm-up's checkpoint, the paired interval above 0.
-BARS = {"Math-GSM8K-v0": ("accuracy", 0.05), "Game2048-Strategy-v0": ("reward", 0.25)}
+BARS: dict[str, tuple[Literal["accuracy", "reward"], float]] = {
+    "Math-GSM8K-v0": ("accuracy", 0.05),
+    "Game2048-Strategy-v0": ("reward", 0.25),
+}
 RELATIVE = {"reward"}  # scores whose bar is a share of what they were before
 PHASES = ("generate", "score", "learn", "sync")
 SIGNALS = ("some", "all_right", "all_wrong", "all_truncated", "all_unparsed", "all_failed")
@@ -120,5 +125,39 @@ def _from_to(steps: list[Any], name: str) -> str:
 
 
 def draw(results: list[Result], folder: Path) -> None:
-    """The curves of each env."""
-    raise NotImplementedError
+    """The curves of each env whose runs came to their end: `<recipe>.png`."""
+    for recipe, runs in whole_runs(results).items():
+        env = runs[0]["config"]["env"]
+        score, _ = BARS[env]
+        curves = [
+            LearningCurve(
+                run["config"]["seed"],
+                [step["reward"] for step in run["steps"]],
+                *(
+                    Interval(**run["evaluation"][side]["sampled"][score])
+                    for side in ("before", "after")
+                ),
+            )
+            for run in runs
+        ]
+        title = f"SmolLM2-135M, GRPO on a GPU: {env}"
+        learning_curves(curves, folder / f"{recipe}.png", title, score)
+
+
+def write_bands(results: list[Result], folder: Path) -> None:
+    """The bands of the recipes that came to their end with several seeds."""
+    for recipe, runs in whole_runs(results).items():
+        if len({run["config"]["seed"] for run in runs}) == len(runs) > 1:
+            steps, scores = ([run[part] for run in runs] for part in ("steps", "evaluation"))
+            command = "python benchmarks/learning_gpu.py"
+            band = make_band(steps, scores, command, f"one {runs[0]['device']}")
+            band.write(folder / band_path(recipe).name)
+
+
+def whole_runs(results: list[Result]) -> dict[str, list[Result]]:
+    """The runs that came to their end, by recipe."""
+    runs: dict[str, list[Result]] = {}
+    for result in results:
+        if "change" in result:
+            runs.setdefault(result["config"]["recipe"], []).append(result)
+    return runs

@@ -43,6 +43,7 @@ DEFERRED = {
     "envs/answer_worker.py",
     "training/callbacks.py",
     "training/grpo_trainer.py",
+    "training/halving.py",
     "training/learner.py",
     "training/memory/micro_batch.py",
     "training/memory/storages.py",

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from taskgym.agents.rollout import Rollout
+import torch
 from taskgym.agents.transformers_policy import load_adapter_weights
 from taskgym.training.folder import RunFolder
 from taskgym.training.metrics import MetricsFile
+from taskgym.training.sampler import Sampler
 from transformers import TrainerCallback
 
 
@@ -23,14 +24,14 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
     def __init__(
         self,
         folder: RunFolder,
-        rollout: Rollout,
+        sampler: Sampler,
         checkpoint: Path | None,
         on_step: Callable[[dict[str, float]], None],
     ):
         self._checkpoint = checkpoint
         self._folder = folder
         self._metrics = MetricsFile(folder.metrics)
-        self._rollout = rollout
+        self._sampler = sampler
         self._on_step = on_step
         self._began = 0.0
         self._sampled = 0.0
@@ -47,11 +48,13 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Starts the step's clock."""
         self._began = time.perf_counter()
-        self._sampled = sum(self._rollout.seconds.values())
+        self._sampled = self._sampler.seconds
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Learning is what the step took beyond its rollout."""
-        sampled = sum(self._rollout.seconds.values()) - self._sampled
+        """Learning is what the step took, its last kernel included, beyond its sampler."""
+        if torch.cuda.is_available():
+            torch.cuda.current_stream().synchronize()
+        sampled = self._sampler.seconds - self._sampled
         self._learn = time.perf_counter() - self._began - sampled
         if self._interrupted:
             control.should_save = True

@@ -110,6 +110,12 @@ class GrpoConfig:
     """Ratio of a whole completion or of each token; too large a one is left out or cut."""
     vllm_importance_sampling_clip_max: float = 3.0
     """The largest ratio that counts as it is."""
+    vllm_importance_sampling_clip_min: float | None = None
+    """The smallest ratio that counts as it is; None: any."""
+    max_staleness: int = 0
+    """How many optimiser steps older than the learner's the adapter may be that wrote what is
+    learned from. 0: learner and sampler take turns. 1: the next step is written while the learner
+    computes (policy vllm and server)."""
     max_fresh_groups: int = 0
     """Groups without signal replaced in one step at most; each costs one more generation."""
 
@@ -121,6 +127,13 @@ class GrpoConfig:
             )
         _at_least("grpo.groups_per_step", self.groups_per_step, 1)
         _at_least("grpo.max_fresh_groups", self.max_fresh_groups, 0)
+        if self.max_staleness not in (0, 1):
+            raise ValueError(f"grpo.max_staleness must be 0 or 1, got {self.max_staleness}")
+        if self.max_staleness and not self.vllm_importance_sampling_correction:
+            raise ValueError(
+                "grpo.max_staleness=1 learns from an older policy, which needs "
+                "grpo.vllm_importance_sampling_correction"
+            )
         _at_least("grpo.micro_batch", self.micro_batch, 0)
         if self.completions % self.rows:
             raise ValueError(
@@ -304,6 +317,16 @@ class TrainConfig(PolicyFlags, EnvFlags):
         if self.sampling.temperature == 0:
             raise ValueError(
                 "sampling.temperature 0 gives a group of equal completions; train at 1"
+            )
+        if self.grpo.max_staleness and self.policy == "transformers":
+            raise ValueError(
+                "grpo.max_staleness=1 needs a sampler with weights of its own: policy vllm or "
+                "server, got policy=transformers, which writes with the learner's"
+            )
+        if self.grpo.max_staleness and self.standby:
+            raise ValueError(
+                "grpo.max_staleness=1 writes while the learner computes, so the sampler cannot "
+                "give it its memory: leave standby out"
             )
         mode = self.grpo.vllm_importance_sampling_mode
         if self.policy != "transformers" and self.grpo.loss_type == "vespo" and "token" not in mode:

@@ -14,13 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from datasets import Dataset
-from taskgym.agents.policy import ApartPolicy, Policy
+from taskgym.agents.policy import ApartPolicy, OverlappingPolicy, Policy
 from taskgym.agents.rollout import Rollout
 from taskgym.training.callbacks import RunCallback
 from taskgym.training.config import GrpoConfig, TrainConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.folder import RunFolder
 from taskgym.training.grpo_trainer import score_completions_only, trainer_class
+from taskgym.training.halving import halving
 from taskgym.training.models import Loaded
 from taskgym.training.sampler import Sampler
 from taskgym.training.sampler_gap import most_gap
@@ -59,13 +60,15 @@ def learn(
         Whether the last step was reached.
     """
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func: known, pinned by a test
+    if config.grpo.max_staleness and isinstance(policy, OverlappingPolicy):
+        policy.overlap()
     rollout = Rollout(policy, plan.make_env, config.sampling, loaded.renderer)
     score_completions_only()
     pictures = plan.pictures
     shown = ShownProcessor(loaded.renderer, pictures) if pictures else None
     sampler = Sampler(config, plan, rollout, sync, folder, shown)
-    callback = RunCallback(folder, rollout, checkpoint, on_step)
-    trainer = trainer_class()(
+    callback = RunCallback(folder, sampler, checkpoint, on_step)
+    trainer = halving(trainer_class())(
         model=loaded.model,
         reward_funcs=sampler.env_total,
         args=grpo_arguments(config, folder.checkpoints),
@@ -82,6 +85,7 @@ def learn(
         with callback.stop_on_interrupt():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
+        sampler.close()
         rollout.close()
     return bool(trainer.state.global_step >= config.steps)
 
@@ -125,6 +129,7 @@ def grpo_arguments(config: TrainConfig, output: Path) -> GRPOConfig:
         use_vllm=False,  # the engine that TRL would start itself; see correct_for_the_sampler
         vllm_importance_sampling_correction=grpo.vllm_importance_sampling_correction,
         vllm_importance_sampling_mode=grpo.vllm_importance_sampling_mode,
+        vllm_importance_sampling_clip_min=grpo.vllm_importance_sampling_clip_min,
         vllm_importance_sampling_clip_max=grpo.vllm_importance_sampling_clip_max,
         disable_tqdm=True,
         disable_dropout=True,

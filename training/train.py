@@ -193,16 +193,20 @@ class _Stages:
                 first.close()
                 show(metrics)
 
-            ended = learn(
-                self.config,
-                self.loaded,
-                self.policy,
-                self.sync,
-                self.plan,
-                self.folder,
-                checkpoint,
-                on_step,
-            )
+            try:
+                ended = learn(
+                    self.config,
+                    self.loaded,
+                    self.policy,
+                    self.sync,
+                    self.plan,
+                    self.folder,
+                    checkpoint,
+                    on_step,
+                )
+            except TaskgymError:  # a full memory, a server that is gone: what was learned is kept
+                save_adapter(self.loaded, self.folder.adapter)
+                raise
         save_adapter(self.loaded, self.folder.adapter)
         if not ended:
             print(f"stopped and saved. {_resume_hint(self.folder)}")

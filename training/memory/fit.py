@@ -121,8 +121,13 @@ def _demand(config: TrainConfig, tasks: TaskPlan) -> Demand:
         reference=config.grpo.beta > 0,
         micro_batch=config.grpo.micro_batch,
         share=config.gpu_memory_utilization if own else 0.0,
-        standby=config.standby if config.policy == "vllm" else False,
+        standby=config.standby if _may_sleep(config) else False,
     )
+
+
+def _may_sleep(config: TrainConfig) -> bool:
+    """A server cannot, nor an engine that writes while the learner computes."""
+    return config.policy == "vllm" and not config.grpo.max_staleness
 
 
 def _lengths(config: TrainConfig, tasks: TaskPlan) -> tuple[int, int]:
@@ -154,7 +159,7 @@ def _fitting(config: TrainConfig, sizes: Sizes, demand: Demand, memory: float) -
         yield f"--grpo.micro-batch {plan.micro_batch}"
     if demand.share and (plan := tried(share=0.0)):
         yield f"--gpu-memory-utilization {plan.share:.2f}"
-    if config.policy == "vllm" and config.standby is False and tried(standby=True):
+    if _may_sleep(config) and config.standby is False and tried(standby=True):
         yield "--standby"
     for recipe in sisters(config.recipe, memory)[:1] if config.recipe else []:
         yield f"--recipe {recipe}"
