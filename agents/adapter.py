@@ -72,9 +72,9 @@ def _partitions_gathered(model: Any) -> AbstractContextManager[Any]:
     weights = [w for w in model.parameters() if w.requires_grad and hasattr(w, "ds_id")]
     if not weights:
         return nullcontext()
-    from deepspeed.zero import GatheredParameters
+    import deepspeed
 
-    gathered: AbstractContextManager[Any] = GatheredParameters(weights)
+    gathered: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(weights)
     return gathered
 
 
