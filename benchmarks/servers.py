@@ -33,11 +33,11 @@ from taskgym.agents.server_policy import ServerPolicy
 class Settings:
     """How much is asked of what."""
 
-    requests: int = 960
+    requests: int = 1600
     """Completions of one measurement."""
     batch: int = 16
     """Completions that a server writes at a time; the others wait in it."""
-    seconds: float = 0.5
+    seconds: float = 0.4
     """Median latency of a completion."""
     spread: float = 0.5
     """Standard deviation of the latency's logarithm."""

@@ -195,3 +195,16 @@ def test_slurm_s_script_says_what_is_wrong(
 def test_slurm_s_script_is_clean_to_shellcheck() -> None:
     shellcheck = shutil.which("shellcheck") or pytest.skip("shellcheck is not installed")
     subprocess.run([shellcheck, str(LAUNCH / "cluster.slurm")], check=True)
+
+
+# --- Ray ----------------------------------------------------------------------------------------
+
+
+def test_ray_s_launch_refuses_before_it_starts_anything() -> None:
+    from taskgym.training.errors import ConfigError
+    from taskgym.training.launch.ray_cluster import RayConfig, launch
+
+    with pytest.raises(ConfigError, match="say which model the servers serve: --model"):
+        launch(RayConfig(), ["--env", "Arithmetic-v0"])
+    with pytest.raises(ConfigError, match="are said here: they are the servers started"):
+        launch(RayConfig(), ["--env", "Arithmetic-v0", "--model", "m", "--policy", "vllm"])

@@ -115,6 +115,8 @@ def launch(config: RayConfig, flags: Sequence[str]) -> int:
     train = parse_train_config(flags)
     if not train.model:
         raise ConfigError("say which model the servers serve: --model")
+    if {"--policy", "--server-url"} & {flag.partition("=")[0] for flag in flags}:
+        raise ConfigError("--policy and --server-url are said here: they are the servers started")
     try:
         import ray
     except ImportError as error:
@@ -141,8 +143,10 @@ def launch(config: RayConfig, flags: Sequence[str]) -> int:
 def _servers(config: RayConfig, train: TrainConfig, key: str) -> list[Any]:
     import ray
 
-    # A call that waits for a server must not keep `stop` from being heard.
-    actor = ray.remote(num_gpus=config.server_gpus, max_concurrency=2)(ServerActor)
+    # Placed by GPUs alone, so that a core is left to learn with. Two calls at a time: one that waits
+    # for the server must not keep `stop` from being heard.
+    placed = ray.remote(num_gpus=config.server_gpus, num_cpus=0, max_concurrency=2)
+    actor = placed(ServerActor)
     max_loras = max(1, config.learner_gpus) + 1  # an adapter for each process that learns
     return [
         actor.remote(train, max_loras, key, Path.cwd() / f"server-{number}.log")
