@@ -143,8 +143,8 @@ def launch(config: RayConfig, flags: Sequence[str]) -> int:
 def _servers(config: RayConfig, train: TrainConfig, key: str) -> list[Any]:
     import ray
 
-    # Placed by GPUs alone, so that a core is left to learn with. Two calls at a time: one that waits
-    # for the server must not keep `stop` from being heard.
+    # Placed by GPUs alone, so that a core is left to learn with. Two calls at a time: one that
+    # waits for the server must not keep `stop` from being heard.
     placed = ray.remote(num_gpus=config.server_gpus, num_cpus=0, max_concurrency=2)
     actor = placed(ServerActor)
     max_loras = max(1, config.learner_gpus) + 1  # an adapter for each process that learns
