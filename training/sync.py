@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from taskgym.agents.adapter import Adapter
-from taskgym.agents.policy import ApartPolicy, Policy
+from taskgym.agents.policy import ApartPolicy, Policy, ReplicatedPolicy
 from taskgym.training.canary import Canary
 from taskgym.training.models import Loaded
 
@@ -36,7 +36,8 @@ class Sync:
             version: What its completions carry: the optimiser steps that the adapter has seen.
 
         Returns:
-            `seconds/sync`, and for a sampler apart `seconds/canary` and `sampling/canary_gap`.
+            `seconds/sync`, for a sampler apart `seconds/canary` and `sampling/canary_gap`, and for
+            one of servers `sampling/servers`, how many hold the adapter.
 
         Raises:
             SyncError: Sampler and learner do not agree on the canary's text.
@@ -49,8 +50,11 @@ class Sync:
         synced = time.perf_counter()
         assert self._canary is not None
         gap = self._canary.check(self._policy)
-        return {
+        metrics = {
             "seconds/sync": synced - began,
             "seconds/canary": time.perf_counter() - synced,
             "sampling/canary_gap": gap,
         }
+        if isinstance(self._policy, ReplicatedPolicy):
+            metrics["sampling/servers"] = float(len(self._policy.up))
+        return metrics
