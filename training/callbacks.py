@@ -14,6 +14,7 @@ from taskgym.agents.rollout import Rollout
 from taskgym.agents.transformers_policy import load_adapter_weights
 from taskgym.training.folder import RunFolder
 from taskgym.training.metrics import MetricsFile
+from taskgym.training.ranks import Ranks
 from transformers import TrainerCallback
 
 
@@ -26,15 +27,16 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         rollout: Rollout,
         checkpoint: Path | None,
         on_step: Callable[[dict[str, float]], None],
+        ranks: Ranks,
     ):
         self._checkpoint = checkpoint
         self._folder = folder
         self._metrics = MetricsFile(folder.metrics)
         self._rollout = rollout
         self._on_step = on_step
+        self._ranks = ranks
         self._began = 0.0
-        self._sampled = 0.0
-        self._learn = 0.0
+        self._took = 0.0
         self._interrupted = False
 
     def on_train_begin(
@@ -47,13 +49,11 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Starts the step's clock."""
         self._began = time.perf_counter()
-        self._sampled = sum(self._rollout.seconds.values())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Learning is what the step took beyond its rollout."""
-        sampled = sum(self._rollout.seconds.values()) - self._sampled
-        self._learn = time.perf_counter() - self._began - sampled
-        if self._interrupted:
+        """Stops the step's clock, and the training if any process was interrupted."""
+        self._took = time.perf_counter() - self._began
+        if any(self._ranks.gather(self._interrupted)):
             control.should_save = True
             control.should_training_stop = True
 
@@ -61,14 +61,18 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         """Appends the step's metrics."""
         if "reward" not in logs:  # the summary of the whole training, which has no step
             return
-        metrics = {"step": state.global_step, **_renamed(logs), "seconds/learn": self._learn}
-        self._metrics.append(metrics)
+        learned = self._took - sum(logs[f"seconds/{phase}"] for phase in self._rollout.seconds)
+        metrics = {"step": state.global_step, **_renamed(logs), "seconds/learn": learned}
+        if self._ranks.first:
+            self._metrics.append(metrics)
         self._on_step(metrics)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The checkpoint is whole: it may be resumed from."""
-        name = f"checkpoint-{state.global_step}"
-        self._folder.mark_complete(Path(args.output_dir) / name)
+        self._ranks.meet()  # each has written its own random state
+        if self._ranks.first:
+            name = f"checkpoint-{state.global_step}"
+            self._folder.mark_complete(Path(args.output_dir) / name)
 
     @contextmanager
     def stop_on_interrupt(self) -> Iterator[None]:

@@ -107,7 +107,8 @@ class GrpoConfig:
     vllm_importance_sampling_clip_max: float = 3.0
     """The largest ratio that counts as it is."""
     max_fresh_groups: int = 0
-    """Groups without signal replaced in one step at most; each costs one more generation."""
+    """Groups without signal replaced in one step at most, shared out over its positions; each
+    costs one more generation."""
 
     def __post_init__(self) -> None:
         if self.num_generations < 2:

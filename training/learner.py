@@ -22,6 +22,7 @@ from taskgym.training.devices import has_cuda
 from taskgym.training.folder import RunFolder
 from taskgym.training.grpo_trainer import correct_for_the_sampler, score_completions_only
 from taskgym.training.models import Loaded
+from taskgym.training.ranks import Ranks, world_size
 from taskgym.training.sampler import Sampler
 from taskgym.training.shown_processor import ShownProcessor
 from taskgym.training.sync import Sync
@@ -41,6 +42,7 @@ def learn(
     folder: RunFolder,
     checkpoint: Path | None,
     on_step: OnStep,
+    ranks: Ranks,
 ) -> bool:
     """Trains until the last step, a Ctrl-C or an error; the model is changed in place.
 
@@ -53,6 +55,7 @@ def learn(
         folder: Where metrics, episodes and checkpoints go.
         checkpoint: A whole checkpoint to continue from, or None.
         on_step: Told the metrics of each step.
+        ranks: The processes that train together; each plays whole groups of a step.
 
     Returns:
         Whether the last step was reached.
@@ -62,8 +65,8 @@ def learn(
     score_completions_only()
     pictures = plan.pictures
     shown = ShownProcessor(loaded.renderer, pictures) if pictures else None
-    sampler = Sampler(config, plan, rollout, sync, folder, shown)
-    callback = RunCallback(folder, rollout, checkpoint, on_step)
+    sampler = Sampler(config, plan, rollout, sync, folder, ranks, shown)
+    callback = RunCallback(folder, rollout, checkpoint, on_step, ranks)
     trainer = GRPOTrainer(
         model=loaded.model,
         reward_funcs=sampler.env_total,
@@ -88,7 +91,7 @@ def learn(
 def grpo_arguments(config: TrainConfig, output: Path) -> GRPOConfig:
     """A config in TRL's terms; what a person cannot change is set here, with its reason."""
     grpo, cuda = config.grpo, has_cuda()
-    batch = grpo.num_generations * grpo.groups_per_step
+    batch = grpo.num_generations * grpo.groups_per_step // world_size()
     micro = min(grpo.micro_batch, batch)
     return GRPOConfig(
         output_dir=str(output),
@@ -123,6 +126,7 @@ def grpo_arguments(config: TrainConfig, output: Path) -> GRPOConfig:
         use_cpu=not cuda,
         bf16=cuda,
         gradient_checkpointing=cuda,
+        ddp_find_unused_parameters=False,  # every tensor of the adapter is used in every pass
         use_vllm=False,  # the engine that TRL would start itself; see correct_for_the_sampler
         vllm_importance_sampling_correction=grpo.vllm_importance_sampling_correction,
         vllm_importance_sampling_mode=grpo.vllm_importance_sampling_mode,

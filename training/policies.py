@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from taskgym.agents.server_client import ServerClient, ServerError
 from taskgym.agents.server_policy import ChatServerPolicy, ServerPolicy
 from taskgym.training.config import PolicyFlags, TrainConfig
 from taskgym.training.devices import has_cuda
+from taskgym.training.environment import SERVER_GPU
 from taskgym.training.errors import ConfigError
 from taskgym.training.models import Base
 
@@ -60,17 +62,18 @@ def check_policy(config: PolicyFlags, sampling: Sampling, model: str, *, learns:
 
 
 @contextmanager
-def open_policy(config: PolicyFlags, base: Base, folder: Path) -> Iterator[Policy]:
+def open_policy(config: PolicyFlags, base: Base, folder: Path, rank: int = 0) -> Iterator[Policy]:
     """A policy apart from the learner: `vllm` or `server`. Closed, and its server stopped, after.
 
     Args:
         config: Which, and its limits.
         base: The base model.
         folder: Where a server finds adapters, and its log goes.
+        rank: Which process of the run asks: each starts a server of its own, or uses the one given.
     """
     with ExitStack() as stack:
         opened = _open_vllm(config, base, stack) if config.policy == "vllm" else None
-        policy = opened or _open_server(config, base, folder, stack)
+        policy = opened or _open_server(config, base, folder, stack, rank)
         stack.callback(policy.close)
         yield policy
 
@@ -113,11 +116,14 @@ def _open_vllm(config: PolicyFlags, base: Base, stack: ExitStack) -> Policy:
     return StandbyPolicy(engine, base.tokenizer, base.stop_ids)
 
 
-def _open_server(config: PolicyFlags, base: Base, folder: Path, stack: ExitStack) -> Policy:
+def _open_server(
+    config: PolicyFlags, base: Base, folder: Path, stack: ExitStack, rank: int
+) -> Policy:
     if config.server_url:
         served, client = _ask_server(config, base.name), _client(config)
     else:
-        client = _start_server(config, base, folder, stack)
+        log = folder / (f"server-{rank}.log" if rank else "server.log")
+        client = _start_server(config, base, log, stack)
         served = _served(client, "")
     return ServerPolicy(
         client,
@@ -139,13 +145,13 @@ def _context(config: PolicyFlags, served: Served) -> int:
     return min(told)
 
 
-def _start_server(config: PolicyFlags, base: Base, folder: Path, stack: ExitStack) -> ServerClient:
+def _start_server(config: PolicyFlags, base: Base, log: Path, stack: ExitStack) -> ServerClient:
     from taskgym.agents.vllm_server import VllmServer
 
-    log = folder / "server.log"
-    server = VllmServer(base.name, log=log, **_engine_options(config, base))
+    gpu = os.environ.get(SERVER_GPU, "")
+    server = VllmServer(base.name, log=log, gpu=gpu, **_engine_options(config, base))
     stack.callback(server.stop)
-    print(f"vLLM's server starts; its log: {log}")
+    print(f"vLLM's server starts{f' on GPU {gpu}' if gpu else ''}; its log: {log}")
     server.wait_until_ready()
     return ServerClient(
         server.url,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from taskgym.agents.episode import Trajectory
-from taskgym.agents.groups import Group, Signal, collect_groups
+from taskgym.agents.groups import Group, Signal, collect_groups, fresh_share
 from taskgym.agents.policy import RestingPolicy
 from taskgym.agents.rollout import Rollout
-from taskgym.agents.traces import to_record, write_episodes
+from taskgym.agents.traces import portable, to_record, write_episodes
 from taskgym.envs import TaskgymError
 from taskgym.training.config import TrainConfig
 from taskgym.training.folder import RunFolder
+from taskgym.training.ranks import Ranks
 from taskgym.training.shown_processor import ShownProcessor, position_in
 from taskgym.training.sync import Sync
 from taskgym.training.tasks import TaskPlan
@@ -24,6 +26,30 @@ _MAX_FAILED = 0.25  # share of a step's episodes that our own machinery may fail
 
 class TooManyFailuresError(TaskgymError, RuntimeError):
     """Our machinery failed too many episodes of one step for its gradient to mean anything."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """What one process has played of a step.
+
+    Attributes:
+        groups: Every group, replaced ones too.
+        seconds: Wall time by phase.
+        synced: What the sync says of itself.
+        stale: Completions that were refused because an older adapter had written them.
+    """
+
+    groups: Sequence[Group]
+    seconds: dict[str, float]
+    synced: dict[str, float]
+    stale: int
+
+    def portable(self) -> Played:
+        """The same as it can travel to another process."""
+        groups = [
+            replace(g, trajectories=[portable(t) for t in g.trajectories]) for g in self.groups
+        ]
+        return replace(self, groups=groups)
 
 
 class Sampler:
@@ -36,6 +62,7 @@ class Sampler:
         rollout: Rollout,
         sync: Sync,
         folder: RunFolder,
+        ranks: Ranks,
         shown: ShownProcessor | None = None,
     ):
         self._sync = sync
@@ -44,6 +71,7 @@ class Sampler:
         self._plan = plan
         self._rollout = rollout
         self._folder = folder
+        self._ranks = ranks
         self._metrics: dict[str, float] = {}
 
     def __call__(self, prompts: Sequence[Any], trainer: Any) -> dict[str, list[Any]]:
@@ -56,13 +84,10 @@ class Sampler:
         played = list(self._groups(step, list(dict.fromkeys(positions))))
         if isinstance(self._rollout.policy, RestingPolicy):
             self._rollout.policy.rest()
-        kept = {group.trajectories[0].start.group: group for group in played}
-        self._save(played, step)
-        _check_failures([t for group in played for t in group.trajectories], step)
         spent = {phase: now - before[phase] for phase, now in self._rollout.seconds.items()}
-        refused = {"sampling/stale": float(self._rollout.stale - stale)}
-        self._metrics = step_metrics(played, kept, spent) | synced | refused
-        return self._samples(positions, kept)
+        mine = Played(played, spent, synced, self._rollout.stale - stale)
+        self._metrics = self._tell(mine, step)
+        return self._samples(positions, _kept(played))
 
     def env_total(
         self, prompts: list[Any], *, log_metric: Any, **columns: Any
@@ -73,18 +98,40 @@ class Sampler:
         rewards: list[float | None] = columns["env_reward"]
         return rewards
 
+    def _tell(self, mine: Played, step: int) -> dict[str, float]:
+        """Saves what all processes have played, and says what to log; the others leave both to it.
+
+        Raises:
+            TooManyFailuresError: Our machinery failed too many episodes.
+        """
+        everyone = self._ranks.bring(mine if self._ranks.size == 1 else mine.portable())
+        if everyone is None:
+            return {}
+        played = [group for part in everyone for group in part.groups]
+        self._save(played, step)
+        _check_failures([t for group in played for t in group.trajectories], step)
+        slowest = max(everyone, key=lambda part: sum(part.seconds.values()))
+        gaps = [part.synced["sampling/canary_gap"] for part in everyone if len(part.synced) > 1]
+        metrics = step_metrics(played, _kept(played), slowest.seconds)
+        metrics["sampling/stale"] = float(sum(part.stale for part in everyone))
+        return metrics | ({"sampling/canary_gap": max(gaps)} if gaps else {})
+
     def _groups(self, step: int, positions: list[int]) -> Any:
         grpo = self._config.grpo
 
         def draw(position: int, attempt: int) -> tuple[int, int | None]:
             return self._plan.training_start(grpo.groups_per_step, step, position, attempt)
 
+        def max_fresh(position: int) -> int:
+            total = grpo.max_fresh_groups
+            return fresh_share(total, grpo.groups_per_step, step, position)
+
         return collect_groups(
             self._rollout,
             draw,
             positions,
             size=grpo.num_generations,
-            max_fresh=grpo.max_fresh_groups,
+            max_fresh=max_fresh,
             mask_truncated=grpo.mask_truncated_completions,
         )
 
@@ -110,6 +157,11 @@ class Sampler:
         write_episodes(self._folder.episodes, records)
 
 
+def _kept(played: Sequence[Group]) -> dict[int, Group]:
+    """The group that is learned from at each position: the last one played there."""
+    return {group.trajectories[0].start.group: group for group in played}
+
+
 def step_metrics(
     played: Sequence[Group], kept: dict[int, Group], seconds: dict[str, float]
 ) -> dict[str, float]:
@@ -118,7 +170,7 @@ def step_metrics(
     Args:
         played: Every group of the step, replaced ones too.
         kept: The group that was learned from at each position.
-        seconds: Wall time of the rollout by phase.
+        seconds: Wall time of the rollout by phase, in the process that took longest.
     """
     rows = [t for group in kept.values() for t in group.trajectories if t.error is None]
     every = [t for group in played for t in group.trajectories]

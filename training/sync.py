@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from taskgym.agents.adapter import Adapter
 from taskgym.agents.policy import ApartPolicy, Policy
-from taskgym.training.canary import Canary
+from taskgym.training.canary import Canary, SyncError
 from taskgym.training.models import Loaded
+from taskgym.training.ranks import Ranks
+
+_EQUAL = 1e-3  # of the norm of a tensor; averaged gradients keep all processes alike to the bit
 
 
 class Sync:
@@ -16,8 +20,9 @@ class Sync:
     A policy that shares the learner's weights is told the version and nothing else.
     """
 
-    def __init__(self, policy: Policy, loaded: Loaded):
+    def __init__(self, policy: Policy, loaded: Loaded, ranks: Ranks | None = None):
         self._policy = policy
+        self._ranks = ranks or Ranks()
         self._model = loaded.model
         self._canary: Canary | None = None
         if isinstance(policy, ApartPolicy):
@@ -34,9 +39,11 @@ class Sync:
             `seconds/sync`, and for a sampler apart `sampling/canary_gap`.
 
         Raises:
-            SyncError: Sampler and learner do not agree on the canary's text.
+            SyncError: Sampler and learner do not agree on the canary's text, or learners on the
+                adapter.
         """
         began = time.perf_counter()
+        check_equal(self._model, self._ranks)
         if not isinstance(self._policy, ApartPolicy):
             self._policy.load_adapter(None, version)
             return {"seconds/sync": time.perf_counter() - began}
@@ -44,3 +51,23 @@ class Sync:
         assert self._canary is not None
         gap = self._canary.check(self._policy)
         return {"seconds/sync": time.perf_counter() - began, "sampling/canary_gap": gap}
+
+
+def check_equal(model: Any, ranks: Ranks) -> None:
+    """Whether all processes of a run hold the same adapter, by the norms of its tensors.
+
+    Raises:
+        SyncError: They do not: their gradients were not averaged, or one has started elsewhere.
+    """
+    if ranks.size == 1:
+        return
+    import torch
+
+    trained = [p.detach().float() for p in model.parameters() if p.requires_grad]
+    norms = ranks.gather(torch.stack(torch._foreach_norm(trained)).cpu())
+    for rank, other in enumerate(norms):
+        if not torch.allclose(other, norms[0], rtol=_EQUAL, atol=_EQUAL, equal_nan=True):
+            raise SyncError(
+                f"the adapter of process {rank} is not that of process 0: tensors differ by up to "
+                f"{(other - norms[0]).abs().max():.2e} in norm"
+            )
