@@ -101,8 +101,8 @@ class Ranks:
             words()
         except RuntimeError as error:  # torch's, by the name of the transport
             raise RankLostError(
-                f"another process of this run has ended or was silent for {_PATIENCE}; "
-                f"its own words say why ({str(error).splitlines()[0]})"
+                "another process of this run has ended, or was silent for half an hour; "
+                "its own words say why"
             ) from error
 
 
@@ -149,6 +149,8 @@ def joined() -> Iterator[Ranks]:
     import torch.distributed as dist
     from accelerate import PartialState
 
+    if not has_cuda():  # else accelerate counts CPUs, and torch.load knows no "cpu:0"
+        os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
     state = PartialState(cpu=not has_cuda(), timeout=_PATIENCE)
     group = dist.new_group(backend="gloo", timeout=_PATIENCE)
     usual = signal.signal(signal.SIGTERM, _end)
