@@ -162,7 +162,8 @@ def joined() -> Iterator[Ranks]:
         sys.exit(USAGE)
     finally:
         signal.signal(signal.SIGTERM, usual)
-    dist.destroy_process_group()
+    if dist.is_initialized():  # an engine of vLLM that was shut down has done it
+        dist.destroy_process_group()
 
 
 def _end(number: int, frame: Any) -> None:
