@@ -44,7 +44,9 @@ DEFERRED = {
     "training/callbacks.py",
     "training/grpo_trainer.py",
     "training/learner.py",
+    "training/micro_batches.py",
     "training/sampler.py",
+    "training/sampler_gap.py",
     "training/shown_processor.py",
     "training/warmup.py",
 }

@@ -20,15 +20,16 @@ from taskgym.training.callbacks import RunCallback
 from taskgym.training.config import GrpoConfig, TrainConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.folder import RunFolder
-from taskgym.training.grpo_trainer import correct_for_the_sampler, score_completions_only
+from taskgym.training.grpo_trainer import score_completions_only, trainer_class
 from taskgym.training.models import Loaded
 from taskgym.training.ranks import Ranks, world_size
 from taskgym.training.sampler import Sampler
+from taskgym.training.sampler_gap import most_gap
 from taskgym.training.shown_processor import ShownProcessor
 from taskgym.training.sync import Sync
 from taskgym.training.tasks import TaskPlan
 from transformers import PrinterCallback, ProgressCallback
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
 
 OnStep = Callable[[dict[str, float]], None]
 
@@ -67,7 +68,7 @@ def learn(
     shown = ShownProcessor(loaded.renderer, pictures) if pictures else None
     sampler = Sampler(config, plan, rollout, sync, folder, ranks, shown)
     callback = RunCallback(folder, rollout, checkpoint, on_step, ranks)
-    trainer = GRPOTrainer(
+    trainer = trainer_class()(
         model=loaded.model,
         reward_funcs=sampler.env_total,
         args=grpo_arguments(config, folder.checkpoints),
@@ -77,7 +78,7 @@ def learn(
         rollout_func=sampler,
     )
     if isinstance(policy, ApartPolicy):
-        correct_for_the_sampler(trainer)
+        trainer.correct_for_the_sampler(most_gap(sync.noise, config.sampling))
     for theirs in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(theirs)
     try:
