@@ -25,7 +25,7 @@ from taskgym.envs import Rubric, SingleTurnEnv
 
 
 def letters(completion, task):
-    return sum(c.isalpha() for c in completion) / (len(completion) + 1)
+    return float(completion.strip().isalpha())
 
 
 class Letters(SingleTurnEnv):
@@ -54,9 +54,9 @@ gym.register("Killed-v0", Killed)
 """
 SIZES = "--grpo.num-generations 4 --grpo.groups-per-step 4 --grpo.micro-batch 4 --lora.rank 4"
 LEARN = "--grpo.learning-rate 1e-2 --grpo.no-mask-truncated-completions --save-every 2"
-WARM = "--warmup.data gold --warmup.max-rows 8 --warmup.steps 3 --warmup.learning-rate 1e-1"
+WARM = "--warmup.data gold --warmup.max-rows 8 --warmup.steps 3 --warmup.learning-rate 1e-2"
 SCORE = "--evaluation.tasks 3 --evaluation.samples 2"
-# Two tokens are often two letters or none in the whole group, so some groups are replaced.
+# Two tokens are letters or not in the whole group now and then, so some groups are replaced.
 FLAGS = [*f"{SIZES} {LEARN} {WARM} {SCORE} --sampling.max-tokens 2".split()]
 FRESH = ["--grpo.max-fresh-groups", "3"]
 
@@ -104,13 +104,19 @@ def metrics(folder: RunFolder) -> list[dict[str, float]]:
     return [{k: v for k, v in step.items() if not k.startswith(clock)} for step in steps]
 
 
+def check_same_metrics(one: RunFolder, two: RunFolder) -> None:
+    for alone, together in zip(metrics(one), metrics(two), strict=True):
+        # Adam makes much of a gradient that is nearly 0, and so of how it was rounded.
+        assert together.pop("grad_norm") == pytest.approx(alone.pop("grad_norm"), rel=0.1)
+        assert together == pytest.approx(alone, rel=1e-2, abs=1e-4)
+
+
 def check_same(one: RunFolder, two: RunFolder, atol: float) -> None:
     import torch
     from safetensors.torch import load_file
 
     assert episodes(one) == episodes(two) and len(episodes(one)) >= 48
-    for alone, together in zip(metrics(one), metrics(two), strict=True):
-        assert together == pytest.approx(alone, rel=1e-2, abs=1e-4)
+    check_same_metrics(one, two)
     for name in ("warmup", "adapter"):
         tensors = load_file(one.path / name / "adapter_model.safetensors")
         others = load_file(two.path / name / "adapter_model.safetensors")
@@ -158,8 +164,7 @@ def test_an_interrupt_of_the_launcher_saves_once_and_any_number_goes_on(
     (path,) = broken.glob("runs/*/config.yaml")
     assert RunFolder(path.parent).checkpoint() is not None
     resumed = run(1, "--resume", cwd=broken)
-    for theirs, ours in zip(metrics(whole), metrics(resumed), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-2, abs=1e-4)
+    check_same_metrics(whole, resumed)
 
 
 @pytest.mark.slow
