@@ -1,9 +1,11 @@
 """What several processes agree on, seen from one of them; `test_two_ranks.py` starts two."""
 
 import dataclasses
+import logging
 import os
 import pickle
-from pathlib import Path
+import subprocess
+import sys
 from typing import Any
 
 import gymnasium as gym
@@ -16,11 +18,11 @@ from taskgym.agents.traces import portable, to_record
 from taskgym.agents.vllm_server import _environment
 from taskgym.envs import Rubric, SingleTurnEnv, Task
 from taskgym.training.config import GrpoConfig, TrainConfig, WarmupConfig
-from taskgym.training.environment import server_gpu
+from taskgym.training.environment import SERVER_GPU, prepare_environment, server_gpu
 from taskgym.training.errors import ConfigError, ModelError
 from taskgym.training.evaluate import _play
 from taskgym.training.models import choose_loader
-from taskgym.training.ranks import Ranks, check_shares
+from taskgym.training.ranks import Ranks, share_of
 from taskgym.training.tasks import TaskPlan
 
 LAUNCHED = {
@@ -97,25 +99,31 @@ def config(groups: int, micro: int = 16, warmup: int = 4) -> TrainConfig:
 @pytest.mark.parametrize(
     ("config", "size", "words"),
     [
-        (config(4), 3, "groups_per_step=4 .* 3 processes.* make it 6"),
+        (config(4), 3, "groups_per_step=4 cannot .* 3 processes; make it 6"),
         (config(2, micro=8, warmup=2), 4, "groups_per_step=2 .* make it 4"),
-        (config(6, micro=8), 2, "micro_batch=8 must divide the 12 completions"),
+        (
+            config(6, micro=8),
+            2,
+            "each of 2 processes: grpo.micro_batch must divide the 12 completions",
+        ),
         (config(6, micro=4, warmup=4), 6, "warmup.batch=4 .* make it 6"),
     ],
 )
 def test_work_that_cannot_be_dealt_out_is_refused(
     config: TrainConfig, size: int, words: str
 ) -> None:
-    check_shares(config, 1)
+    assert share_of(config, 1) == config
     with pytest.raises(ConfigError, match=words):
-        check_shares(config, size)
+        share_of(config, size)
 
 
-def test_work_that_can_be_dealt_out_is_taken() -> None:
+def test_work_is_dealt_out_evenly() -> None:
     for size in (1, 2, 4):
-        check_shares(config(4, micro=16), size)  # a smaller share is one micro-batch
+        share = share_of(config(4, micro=16), size)
+        assert share.grpo.completions == 16 // size and share.warmup.batch == 4 // size
+        assert share.grpo.rows == 16 // size  # a smaller share is one micro-batch
     without = dataclasses.replace(config(6, micro=4), warmup=WarmupConfig(batch=4))
-    check_shares(without, 3)
+    assert share_of(without, 3).warmup == without.warmup
 
 
 @pytest.mark.parametrize(
@@ -130,9 +138,20 @@ def test_work_that_can_be_dealt_out_is_taken() -> None:
     ],
 )
 def test_a_server_of_ours_computes_where_no_learner_does(
-    gpus: list[str], size: int, servers: list[str]
+    gpus: list[str], size: int, servers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert [server_gpu(gpus, rank, size) for rank in range(size)] == servers
+    monkeypatch.setattr(logging, "basicConfig", lambda **options: None)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    for rank, server in enumerate(servers):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "environ", {"CUDA_VISIBLE_DEVICES": ",".join(gpus)})
+            if size > 1:
+                os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size)}
+            prepare_environment()
+            assert server_gpu() == server
+            assert (SERVER_GPU in os.environ) == (len(gpus) > size)
+            learners = os.environ["CUDA_VISIBLE_DEVICES"].split(",")[:size]
+            assert (server in learners) == (len(gpus) == size)
 
 
 def test_a_server_of_ours_does_not_take_itself_for_a_learner(
@@ -147,10 +166,7 @@ def test_a_server_of_ours_does_not_take_itself_for_a_learner(
     assert _environment("key", "")["CUDA_VISIBLE_DEVICES"] == "0,1,2"
 
 
-def test_only_the_first_process_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import subprocess
-    import sys
-
+def test_only_the_first_process_speaks() -> None:
     code = (
         "from taskgym.training.environment import prepare_environment as prepare\n"
         "from taskgym.training.errors import ConfigError, run_command\n"

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from taskgym.agents.rollout import Rollout
+import torch
 from taskgym.agents.transformers_policy import load_adapter_weights
 from taskgym.training.folder import RunFolder
 from taskgym.training.metrics import MetricsFile
 from taskgym.training.ranks import Ranks
+from taskgym.training.sampler import Sampler
 from transformers import TrainerCallback
 
 
@@ -24,7 +25,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
     def __init__(
         self,
         folder: RunFolder,
-        rollout: Rollout,
+        sampler: Sampler,
         checkpoint: Path | None,
         on_step: Callable[[dict[str, float]], None],
         ranks: Ranks,
@@ -32,11 +33,12 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         self._checkpoint = checkpoint
         self._folder = folder
         self._metrics = MetricsFile(folder.metrics)
-        self._rollout = rollout
+        self._sampler = sampler
         self._on_step = on_step
         self._ranks = ranks
         self._began = 0.0
-        self._took = 0.0
+        self._sampled = 0.0
+        self._learn = 0.0
         self._interrupted = False
 
     def on_train_begin(
@@ -49,10 +51,14 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Starts the step's clock."""
         self._began = time.perf_counter()
+        self._sampled = self._sampler.seconds
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stops the step's clock, and the training if any process was interrupted."""
-        self._took = time.perf_counter() - self._began
+        """Learning is what the step took, its last kernel included, beyond its sampler."""
+        if torch.cuda.is_available():
+            torch.cuda.current_stream().synchronize()
+        sampled = self._sampler.seconds - self._sampled
+        self._learn = time.perf_counter() - self._began - sampled
         if any(self._ranks.gather(self._interrupted)):
             control.should_save = True
             control.should_training_stop = True
@@ -61,8 +67,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         """Appends the step's metrics."""
         if "reward" not in logs:  # the summary of the whole training, which has no step
             return
-        learned = self._took - sum(logs[f"seconds/{phase}"] for phase in self._rollout.seconds)
-        metrics = {"step": state.global_step, **_renamed(logs), "seconds/learn": learned}
+        metrics = {"step": state.global_step, **_renamed(logs), "seconds/learn": self._learn}
         if self._ranks.first:
             self._metrics.append(metrics)
         self._on_step(metrics)

@@ -21,7 +21,7 @@ _QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
 }
-SERVER_GPU = "TASKGYM_SERVER_GPU"  # where a server that we start computes; what the user set stays
+SERVER_GPU = "TASKGYM_SERVER_GPU"  # one that no learner computes on, for a server that we start
 
 
 def prepare_environment() -> None:
@@ -41,21 +41,16 @@ def _choose_gpus(gpus: Sequence[str]) -> None:
     rank, size = (
         int(os.environ.get(n, d)) for n, d in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
     )
-    os.environ.setdefault(SERVER_GPU, server_gpu(gpus, rank, size))
+    if spare := gpus[size:]:
+        os.environ.setdefault(SERVER_GPU, spare[rank % len(spare)])
     if "LOCAL_RANK" not in os.environ:  # alone, transformers would split batches over all GPUs
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0]
 
 
-def server_gpu(gpus: Sequence[str], rank: int, size: int) -> str:
-    """The GPU for a server: one that no learner of this machine computes on, if there is one.
-
-    Args:
-        gpus: Those of this machine that may be used; learners take the first ones.
-        rank: Which learner of this machine asks.
-        size: How many learners it runs.
-    """
-    spare = gpus[size:]
-    return spare[rank % len(spare)] if spare else gpus[rank % len(gpus)]
+def server_gpu() -> str:
+    """The GPU of a server that we start: a spare one, else this process's own; empty: none."""
+    rank, gpus = int(os.environ.get("LOCAL_RANK", "0")), visible_gpus()
+    return os.environ.get(SERVER_GPU) or (gpus[rank % len(gpus)] if gpus else "")
 
 
 def _hush() -> None:

@@ -14,15 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from datasets import Dataset
-from taskgym.agents.policy import ApartPolicy, Policy
+from taskgym.agents.policy import ApartPolicy, OverlappingPolicy, Policy
 from taskgym.agents.rollout import Rollout
 from taskgym.training.callbacks import RunCallback
 from taskgym.training.config import GrpoConfig, TrainConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.folder import RunFolder
 from taskgym.training.grpo_trainer import score_completions_only, trainer_class
+from taskgym.training.halving import halving
 from taskgym.training.models import Loaded
-from taskgym.training.ranks import Ranks, world_size
+from taskgym.training.ranks import Ranks, share_of
 from taskgym.training.sampler import Sampler
 from taskgym.training.sampler_gap import most_gap
 from taskgym.training.shown_processor import ShownProcessor
@@ -62,16 +63,18 @@ def learn(
         Whether the last step was reached.
     """
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func: known, pinned by a test
+    if config.grpo.max_staleness and isinstance(policy, OverlappingPolicy):
+        policy.overlap()
     rollout = Rollout(policy, plan.make_env, config.sampling, loaded.renderer)
     score_completions_only()
     pictures = plan.pictures
     shown = ShownProcessor(loaded.renderer, pictures) if pictures else None
     sampler = Sampler(config, plan, rollout, sync, folder, ranks, shown)
-    callback = RunCallback(folder, rollout, checkpoint, on_step, ranks)
-    trainer = trainer_class()(
+    callback = RunCallback(folder, sampler, checkpoint, on_step, ranks)
+    trainer = halving(trainer_class())(
         model=loaded.model,
         reward_funcs=sampler.env_total,
-        args=grpo_arguments(config, folder.checkpoints),
+        args=grpo_arguments(share_of(config, ranks.size), folder.checkpoints),
         train_dataset=_positions(config.grpo.groups_per_step, pictures),
         processing_class=shown or loaded.tokenizer,
         callbacks=[callback],
@@ -85,20 +88,19 @@ def learn(
         with callback.stop_on_interrupt():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
+        sampler.close()
         rollout.close()
     return bool(trainer.state.global_step >= config.steps)
 
 
 def grpo_arguments(config: TrainConfig, output: Path) -> GRPOConfig:
-    """A config in TRL's terms; what a person cannot change is set here, with its reason."""
+    """A process's share of a config in TRL's terms; what nobody may change has its reason here."""
     grpo, cuda = config.grpo, has_cuda()
-    batch = grpo.num_generations * grpo.groups_per_step // world_size()
-    micro = min(grpo.micro_batch, batch)
     return GRPOConfig(
         output_dir=str(output),
         max_steps=config.steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=batch // micro,
+        per_device_train_batch_size=grpo.rows,
+        gradient_accumulation_steps=grpo.completions // grpo.rows,
         num_generations=grpo.num_generations,
         max_completion_length=config.sampling.max_tokens,
         temperature=config.sampling.temperature,
@@ -131,6 +133,7 @@ def grpo_arguments(config: TrainConfig, output: Path) -> GRPOConfig:
         use_vllm=False,  # the engine that TRL would start itself; see correct_for_the_sampler
         vllm_importance_sampling_correction=grpo.vllm_importance_sampling_correction,
         vllm_importance_sampling_mode=grpo.vllm_importance_sampling_mode,
+        vllm_importance_sampling_clip_min=grpo.vllm_importance_sampling_clip_min,
         vllm_importance_sampling_clip_max=grpo.vllm_importance_sampling_clip_max,
         disable_tqdm=True,
         disable_dropout=True,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,11 +15,12 @@ from taskgym.agents.server_client import ServerClient, ServerError
 from taskgym.agents.server_policy import ChatServerPolicy, ServerPolicy
 from taskgym.training.config import PolicyFlags, TrainConfig
 from taskgym.training.devices import has_cuda
-from taskgym.training.environment import SERVER_GPU
+from taskgym.training.environment import server_gpu
 from taskgym.training.errors import ConfigError
 from taskgym.training.models import Base
 
 _NOT_AS_EXPECTED = (ServerError, LookupError, TypeError, ValueError)
+_ALONE = 0.9  # vLLM's share of a GPU without a learner, which else has settled it
 _PROBE_PATIENCE = 10.0  # seconds: before any work, a server that is not there is a mistake
 
 
@@ -107,7 +107,7 @@ def _open_vllm(config: PolicyFlags, base: Base, stack: ExitStack) -> Policy:
     from taskgym.agents.vllm_engine import start_engine
     from taskgym.agents.vllm_standby import StandbyPolicy
 
-    standby = isinstance(config, TrainConfig) and config.standby
+    standby = isinstance(config, TrainConfig) and bool(config.standby)
     try:
         engine = start_engine(base.name, standby=standby, **_engine_options(config, base))
     except ValueError as error:
@@ -148,7 +148,7 @@ def _context(config: PolicyFlags, served: Served) -> int:
 def _start_server(config: PolicyFlags, base: Base, log: Path, stack: ExitStack) -> ServerClient:
     from taskgym.agents.vllm_server import VllmServer
 
-    gpu = os.environ.get(SERVER_GPU, "")
+    gpu = server_gpu()
     server = VllmServer(base.name, log=log, gpu=gpu, **_engine_options(config, base))
     stack.callback(server.stop)
     print(f"vLLM's server starts{f' on GPU {gpu}' if gpu else ''}; its log: {log}")
@@ -167,7 +167,7 @@ def _engine_options(config: PolicyFlags, base: Base) -> dict[str, Any]:
         "dtype": base.dtype,
         "max_lora_rank": base.rank,
         "max_model_len": config.max_model_len or None,
-        "gpu_memory_utilization": config.gpu_memory_utilization,
+        "gpu_memory_utilization": config.gpu_memory_utilization or _ALONE,
         "on_cpu": not has_cuda(),
         "four_bit": getattr(config, "load_in_4bit", False),  # the same weights as the learner's
     }

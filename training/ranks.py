@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -111,30 +112,30 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def check_shares(config: TrainConfig, size: int) -> None:
-    """Whether the work of a step can be dealt out to so many processes.
+def share_of(config: TrainConfig, size: int) -> TrainConfig:
+    """What each of so many processes does of a step: whole groups, and rows of the warm-up.
 
     Raises:
-        ConfigError: It cannot: the groups of a step or the rows of a warm-up step do not go round.
+        ConfigError: They do not go round.
     """
-    groups = config.grpo.groups_per_step
-    if groups % size:
-        more = groups + -groups % size
+    groups = _share("grpo.groups_per_step", config.grpo.groups_per_step, size)
+    warmup = config.warmup
+    if warmup.data:
+        warmup = replace(warmup, batch=_share("warmup.batch", warmup.batch, size))
+    try:
+        grpo = replace(config.grpo, groups_per_step=groups)
+    except ValueError as error:
+        raise ConfigError(f"each of {size} processes: {error}") from error
+    return replace(config, grpo=grpo, warmup=warmup)
+
+
+def _share(name: str, value: int, size: int) -> int:
+    if value % size:
         raise ConfigError(
-            f"grpo.groups_per_step={groups} cannot be dealt out to {size} processes, each of which "
-            f"plays whole groups; make it {more}, or start a number of processes that divides it"
+            f"{name}={value} cannot be dealt out evenly to {size} processes; make it "
+            f"{value + -value % size}, or start a number of processes that divides it"
         )
-    mine = groups // size * config.grpo.num_generations
-    if mine % min(config.grpo.micro_batch, mine):
-        raise ConfigError(
-            f"grpo.micro_batch={config.grpo.micro_batch} must divide the {mine} completions that "
-            f"each of {size} processes learns from in a step"
-        )
-    if config.warmup.data and config.warmup.batch % size:
-        raise ConfigError(
-            f"warmup.batch={config.warmup.batch} cannot be dealt out to {size} processes; "
-            f"make it {config.warmup.batch + -config.warmup.batch % size}"
-        )
+    return value // size
 
 
 @contextmanager

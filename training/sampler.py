@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,15 +12,17 @@ from taskgym.agents.episode import Trajectory
 from taskgym.agents.groups import Group, Signal, collect_groups, fresh_share
 from taskgym.agents.policy import RestingPolicy
 from taskgym.agents.rollout import Rollout
-from taskgym.agents.traces import portable, to_record, write_episodes
+from taskgym.agents.traces import to_record, write_episodes
 from taskgym.envs import TaskgymError
 from taskgym.training.config import TrainConfig
 from taskgym.training.folder import RunFolder
+from taskgym.training.generation import Generation, InTurn, OneAhead
 from taskgym.training.ranks import Ranks
 from taskgym.training.shown_processor import ShownProcessor, position_in
 from taskgym.training.sync import Sync
 from taskgym.training.tasks import TaskPlan
 
+_GAP = "sampling/canary_gap"
 _MAX_FAILED = 0.25  # share of a step's episodes that our own machinery may fail before we stop
 
 
@@ -28,32 +30,12 @@ class TooManyFailuresError(TaskgymError, RuntimeError):
     """Our machinery failed too many episodes of one step for its gradient to mean anything."""
 
 
-@dataclass(frozen=True)
-class Played:
-    """What one process has played of a step.
+class Sampler:
+    """TRL's `rollout_func`: plays the groups of a step and remembers what to log about them.
 
     Attributes:
-        groups: Every group, replaced ones too.
-        seconds: Wall time by phase.
-        synced: What the sync says of itself.
-        stale: Completions that were refused because an older adapter had written them.
+        seconds: Wall time so far in which the learner had nothing to do.
     """
-
-    groups: Sequence[Group]
-    seconds: dict[str, float]
-    synced: dict[str, float]
-    stale: int
-
-    def portable(self) -> Played:
-        """The same as it can travel to another process."""
-        groups = [
-            replace(g, trajectories=[portable(t) for t in g.trajectories]) for g in self.groups
-        ]
-        return replace(self, groups=groups)
-
-
-class Sampler:
-    """TRL's `rollout_func`: plays the groups of a step and remembers what to log about them."""
 
     def __init__(
         self,
@@ -65,7 +47,7 @@ class Sampler:
         ranks: Ranks,
         shown: ShownProcessor | None = None,
     ):
-        self._sync = sync
+        self.seconds = 0.0
         self._shown = shown
         self._config = config
         self._plan = plan
@@ -73,21 +55,24 @@ class Sampler:
         self._folder = folder
         self._ranks = ranks
         self._metrics: dict[str, float] = {}
+        self._turns: InTurn | OneAhead = InTurn(self._play, sync)
+        if config.grpo.max_staleness:
+            self._turns = OneAhead(self._play, sync, rollout, config.steps)
 
     def __call__(self, prompts: Sequence[Any], trainer: Any) -> dict[str, list[Any]]:
         """Plays one group for each distinct prompt, which is its position in the step."""
+        began = time.perf_counter()
         step = trainer.state.global_step
         positions = [_position(prompt) for prompt in prompts]
-        before, stale = dict(self._rollout.seconds), self._rollout.stale
-        synced = self._sync(step)
-        self._rollout.seconds["sync"] += synced["seconds/sync"]
-        played = list(self._groups(step, list(dict.fromkeys(positions))))
-        if isinstance(self._rollout.policy, RestingPolicy):
-            self._rollout.policy.rest()
-        spent = {phase: now - before[phase] for phase, now in self._rollout.seconds.items()}
-        mine = Played(played, spent, synced, self._rollout.stale - stale)
-        self._metrics = self._tell(mine, step)
-        return self._samples(positions, _kept(played))
+        generation, metrics = self._turns.next(step, list(dict.fromkeys(positions)))
+        self._metrics = self._tell(generation, metrics, step)
+        samples = self._samples(positions, generation.kept)
+        self.seconds += time.perf_counter() - began
+        return samples
+
+    def close(self) -> None:
+        """Ends what is being played ahead, if anything is."""
+        self._turns.close()
 
     def env_total(
         self, prompts: list[Any], *, log_metric: Any, **columns: Any
@@ -98,26 +83,27 @@ class Sampler:
         rewards: list[float | None] = columns["env_reward"]
         return rewards
 
-    def _tell(self, mine: Played, step: int) -> dict[str, float]:
-        """Saves what all processes have played, and says what to log; the others leave both to it.
+    def _tell(self, mine: Generation, metrics: dict[str, float], step: int) -> dict[str, float]:
+        """Saves what all processes have played, and says what to log; others leave it to the first.
 
         Raises:
             TooManyFailuresError: Our machinery failed too many episodes.
         """
-        everyone = self._ranks.bring(mine if self._ranks.size == 1 else mine.portable())
-        if everyone is None:
+        began = time.perf_counter()
+        everyone = self._ranks.bring((mine.portable(), metrics)) or []
+        metrics["seconds/wait"] += time.perf_counter() - began
+        if not everyone:
             return {}
-        played = [group for part in everyone for group in part.groups]
-        self._save(played, step)
-        _check_failures([t for group in played for t in group.trajectories], step)
-        slowest = max(everyone, key=lambda part: sum(part.seconds.values()))
-        gaps = [part.synced["sampling/canary_gap"] for part in everyone if len(part.synced) > 1]
-        metrics = step_metrics(played, _kept(played), slowest.seconds)
-        metrics["sampling/stale"] = float(sum(part.stale for part in everyone))
-        return metrics | ({"sampling/canary_gap": max(gaps)} if gaps else {})
+        gaps = [said[_GAP] for _, said in everyone if _GAP in said]
+        generation = Generation.merged([part for part, _ in everyone])
+        self._save(generation.groups, step)
+        _check_failures([t for g in generation.groups for t in g.trajectories], step)
+        return step_metrics(generation, step) | metrics | ({_GAP: max(gaps)} if gaps else {})
 
-    def _groups(self, step: int, positions: list[int]) -> Any:
-        grpo = self._config.grpo
+    def _play(self, step: int, positions: Sequence[int]) -> Generation:
+        """One group for each position, by the adapter that the policy has now."""
+        grpo, rollout = self._config.grpo, self._rollout
+        before, refused = dict(rollout.seconds), rollout.stale
 
         def draw(position: int, attempt: int) -> tuple[int, int | None]:
             return self._plan.training_start(grpo.groups_per_step, step, position, attempt)
@@ -126,14 +112,19 @@ class Sampler:
             total = grpo.max_fresh_groups
             return fresh_share(total, grpo.groups_per_step, step, position)
 
-        return collect_groups(
-            self._rollout,
+        groups = collect_groups(
+            rollout,
             draw,
             positions,
             size=grpo.num_generations,
             max_fresh=max_fresh,
             mask_truncated=grpo.mask_truncated_completions,
         )
+        played = list(groups)
+        if isinstance(rollout.policy, RestingPolicy):
+            rollout.policy.rest()
+        spent = {phase: now - before[phase] for phase, now in rollout.seconds.items()}
+        return Generation(played, spent, rollout.stale - refused)
 
     def _samples(self, positions: Sequence[int], kept: dict[int, Group]) -> dict[str, list[Any]]:
         members = {position: iter(group.trajectories) for position, group in kept.items()}
@@ -157,26 +148,21 @@ class Sampler:
         write_episodes(self._folder.episodes, records)
 
 
-def _kept(played: Sequence[Group]) -> dict[int, Group]:
-    """The group that is learned from at each position: the last one played there."""
-    return {group.trajectories[0].start.group: group for group in played}
-
-
-def step_metrics(
-    played: Sequence[Group], kept: dict[int, Group], seconds: dict[str, float]
-) -> dict[str, float]:
+def step_metrics(generation: Generation, step: int) -> dict[str, float]:
     """What a step logs besides TRL's own: components, signals, verdicts, stops, time and speed.
 
     Args:
-        played: Every group of the step, replaced ones too.
-        kept: The group that was learned from at each position.
-        seconds: Wall time of the rollout by phase, in the process that took longest.
+        generation: What was played for it, by all processes.
+        step: Optimiser steps that the learner's adapter has seen.
     """
+    played, kept, seconds = generation.groups, generation.kept, generation.seconds
     rows = [t for group in kept.values() for t in group.trajectories if t.error is None]
     every = [t for group in played for t in group.trajectories]
     sampled = sum(sum(t.mask) for t in every)
     metrics = {f"seconds/{phase}": spent for phase, spent in seconds.items()}
     metrics["tokens_per_second"] = sampled / max(seconds["generate"], 1e-9)
+    metrics["sampling/stale"] = float(generation.refused)
+    metrics["sampling/staleness"] = _mean([float(step - v) for t in rows for v in t.versions])
     metrics["success"] = _mean([float(t.success) for t in rows])
     metrics["episodes/failed"] = float(sum(t.error is not None for t in every))
     metrics["episodes/turns"] = _mean([float(len(t.versions)) for t in rows])

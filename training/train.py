@@ -20,12 +20,14 @@ from taskgym.training.config import TrainConfig
 from taskgym.training.errors import INTERRUPTED, ConfigError, RunError, disk_is_full
 from taskgym.training.evaluate import evaluate
 from taskgym.training.folder import RunFolder, checkpoint_step, new_folder, resolved, write_whole
+from taskgym.training.memory.fit import settled
+from taskgym.training.memory.plan import MOST_ROWS
 from taskgym.training.metrics import plain, truncate_after
 from taskgym.training.models import Loaded, load_model
 from taskgym.training.policies import check_policy, open_policy, shared_policy
 from taskgym.training.preflight import check_machine
 from taskgym.training.progress import episode_bar, evaluation_table, step_bar
-from taskgym.training.ranks import RankLostError, Ranks, check_shares, joined, world_size
+from taskgym.training.ranks import RankLostError, Ranks, joined, share_of, world_size
 from taskgym.training.report import write_report
 from taskgym.training.sync import Sync
 from taskgym.training.tasks import TaskPlan, env_factory
@@ -42,6 +44,7 @@ def train(config: TrainConfig) -> RunFolder:
     """
     check(config)
     plan = plan_tasks(config)
+    config = settled(config, plan)
     with joined() as ranks:
         with watched("loading the model"):
             loaded = load_model(config, sees=plan.pictures > 0)
@@ -63,7 +66,8 @@ def _policy(
     if config.policy == "transformers":
         from taskgym.agents.transformers_policy import TransformersPolicy
 
-        yield TransformersPolicy(loaded.model, loaded.tokenizer, loaded.renderer)
+        rows = config.decode_rows or MOST_ROWS
+        yield TransformersPolicy(loaded.model, loaded.tokenizer, loaded.renderer, rows)
         return
     base = loaded.base(config.lora.rank)
     if loaded.engine is not None:
@@ -114,7 +118,7 @@ def check(config: TrainConfig) -> None:
     for what, package in needed.items():
         if importlib.util.find_spec(package) is None:
             raise ConfigError(f"{what}: the package {package} is missing: pip install {package}")
-    check_shares(config, world_size())
+    share_of(config, world_size())
     check_policy(config, config.sampling, config.model, learns=True)
 
 
@@ -197,22 +201,29 @@ class _Stages:
                 first.close()
                 show(metrics)
 
-            ended = learn(
-                self.config,
-                self.loaded,
-                self.policy,
-                self.sync,
-                self.plan,
-                self.folder,
-                checkpoint,
-                on_step,
-                self.ranks,
-            )
-        if self.ranks.first:
-            save_adapter(self.loaded, self.folder.adapter)
+            try:
+                ended = learn(
+                    self.config,
+                    self.loaded,
+                    self.policy,
+                    self.sync,
+                    self.plan,
+                    self.folder,
+                    checkpoint,
+                    on_step,
+                    self.ranks,
+                )
+            except TaskgymError:  # a full memory, a server that is gone: what was learned is kept
+                self._save()
+                raise
+        self._save()
         if not ended:
             print(f"stopped and saved. {_resume_hint(self.folder)}")
         return ended
+
+    def _save(self) -> None:
+        if self.ranks.first:
+            save_adapter(self.loaded, self.folder.adapter)
 
     def _go_back(self) -> Path | None:
         """The checkpoint to start from; what later steps left is dropped."""
@@ -225,10 +236,9 @@ class _Stages:
     def finish(self) -> None:
         """The score after GRPO, beside the one before."""
         self._evaluate("after", self.config.steps)
-        if self.ranks.first:
-            self._say_results()
+        self.ranks.share(self._conclude)
 
-    def _say_results(self) -> None:
+    def _conclude(self) -> None:
         if self.folder.evaluation.exists():
             print(evaluation_table(json.loads(self.folder.evaluation.read_text())))
         print(f"adapter: {self.folder.adapter}")

@@ -21,7 +21,7 @@ from taskgym.training.config import TrainConfig, WarmupConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.errors import ConfigError
 from taskgym.training.models import Loaded
-from taskgym.training.ranks import world_size
+from taskgym.training.ranks import share_of, world_size
 from taskgym.training.tasks import TaskPlan
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
@@ -36,6 +36,8 @@ GOLD = "gold"  # warmup.data: the env's own gold replies
 _RISE = 5  # steps in which the learning rate rises, as in the notebook; short warm-ups do without
 _NO_LOSS = -100  # the label that torch's cross entropy skips
 _THINK = re.compile(r"</?think>")
+_MARKS = re.compile(r"<<[^<>\n]*>>")  # GSM8K's, for a calculator that nobody runs here
+_LAST = "####"  # before GSM8K's answer, in rows that have both in one column
 _TAG = re.compile(r"<[^<>|]+>$")
 
 
@@ -108,8 +110,10 @@ def warm_up(config: TrainConfig, loaded: Loaded, plan: TaskPlan, output: Path) -
 
 
 def worked(task: Task) -> str:
-    """The worked solution of a row, without think tags."""
-    return _THINK.sub("", str(task.row[_name(task.row, _WORKING)])).strip()
+    """The worked solution of a row, without think tags, calculator marks and GSM8K's last line."""
+    own = _LAST in str(task.row.get("answer", ""))  # openai/gsm8k: solution and answer in one
+    text = str(task.row["answer" if own else _name(task.row, _WORKING)])
+    return _MARKS.sub("", _THINK.sub("", text.partition(_LAST)[0])).strip()
 
 
 def _examples(config: TrainConfig, plan: TaskPlan, renderer: Renderer) -> Iterator[Example]:
@@ -163,7 +167,7 @@ def _arguments(config: TrainConfig, output: Path) -> SFTConfig:
     return SFTConfig(
         output_dir=str(output),
         max_steps=warmup.steps,
-        per_device_train_batch_size=warmup.batch // world_size(),
+        per_device_train_batch_size=share_of(config, world_size()).warmup.batch,
         learning_rate=warmup.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=min(_RISE, warmup.steps // 10),
