@@ -44,7 +44,7 @@ def learn(
     folder: RunFolder,
     checkpoint: Path | None,
     on_step: OnStep,
-    ranks: Ranks,
+    ranks: Ranks | None = None,
 ) -> bool:
     """Trains until the last step, a Ctrl-C or an error; the model is changed in place.
 
@@ -57,11 +57,13 @@ def learn(
         folder: Where metrics, episodes and checkpoints go.
         checkpoint: A whole checkpoint to continue from, or None.
         on_step: Told the metrics of each step.
-        ranks: The processes that train together; each plays whole groups of a step.
+        ranks: The processes that train together, if there are several; each plays whole groups of
+            a step.
 
     Returns:
         Whether the last step was reached.
     """
+    ranks = ranks or Ranks()
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func: known, pinned by a test
     if config.grpo.max_staleness and isinstance(policy, OverlappingPolicy):
         policy.overlap()
