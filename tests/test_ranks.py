@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+from taskgym.agents.adapter import Adapter
 from taskgym.agents.episode import Trajectory
 from taskgym.agents.policy import Sampling
 from taskgym.agents.rollout import Rollout
@@ -198,8 +199,9 @@ def test_adapters_that_differ_stop_the_run() -> None:
     from taskgym.training.canary import SyncError
     from taskgym.training.sync import check_equal
 
-    model = torch.nn.Linear(3, 2)
-    norms = torch.stack([p.detach().norm() for p in model.parameters()])
-    check_equal(model, Recorded(0, 2, [norms]))
+    tensors = {name: torch.randn(3, 2) for name in "AB"}
+    norms = torch.stack([tensor.norm() for tensor in tensors.values()])
+    adapter = Adapter({}, tensors)
+    check_equal(adapter, Recorded(0, 2, [norms]))
     with pytest.raises(SyncError, match="process 1 is not that of process 0"):
-        check_equal(model, Recorded(0, 2, [norms * 1.01]))
+        check_equal(adapter, Recorded(0, 2, [norms * 1.01]))

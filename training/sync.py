@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from taskgym.agents.adapter import Adapter
 from taskgym.agents.policy import ApartPolicy, Policy
@@ -48,28 +47,28 @@ class Sync:
                 adapter.
         """
         began = time.perf_counter()
-        check_equal(self._model, self._ranks)
+        apart = isinstance(self._policy, ApartPolicy)
+        adapter = Adapter.of(self._model) if apart or self._ranks.size > 1 else None
+        if adapter is not None:
+            check_equal(adapter, self._ranks)
         if not isinstance(self._policy, ApartPolicy):
             self._policy.load_adapter(None, version)
             return {"seconds/sync": time.perf_counter() - began}
-        self._policy.load_adapter(Adapter.of(self._model), version)
+        self._policy.load_adapter(adapter, version)
         assert self._canary is not None
         gap = self._canary.check(self._policy)
         return {"seconds/sync": time.perf_counter() - began, "sampling/canary_gap": gap}
 
 
-def check_equal(model: Any, ranks: Ranks) -> None:
+def check_equal(adapter: Adapter, ranks: Ranks) -> None:
     """Whether all processes of a run hold the same adapter, by the norms of its tensors.
 
     Raises:
         SyncError: They do not: their gradients were not averaged, or one has started elsewhere.
     """
-    if ranks.size == 1:
-        return
     import torch
 
-    trained = [p.detach().float() for p in model.parameters() if p.requires_grad]
-    norms = ranks.gather(torch.stack(torch._foreach_norm(trained)).cpu())
+    norms = ranks.gather(torch.stack([t.float().norm() for t in adapter.tensors.values()]).cpu())
     for rank, other in enumerate(norms):
         if not torch.allclose(other, norms[0], rtol=_EQUAL, atol=_EQUAL, equal_nan=True):
             raise SyncError(
