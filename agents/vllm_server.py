@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -24,6 +25,11 @@ MODEL = "base"  # the name that the base model is served under
 
 _START_SECONDS = 900.0  # compiling for a GPU takes minutes, the first time
 _MAX_RESTARTS = 3
+# What holds for this process alone: how vLLM runs in it, and which learner of several it is.
+_OURS = re.compile(
+    "VLLM_ENABLE_V1_MULTIPROCESSING$|(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)$"
+    "|MASTER_(ADDR|PORT)$|TORCHELASTIC_"
+)
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # looked up here, since between fork and exec it could deadlock
 
@@ -59,11 +65,13 @@ class VllmServer:
         host: str = "127.0.0.1",
         port: int = 0,
         key: str = "",
+        gpu: str = "",
     ):
         self._port = port or _free_port()
         self.url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self._port}"
         self.key = key or secrets.token_hex(16)
         self.log = log
+        self._environment = _environment(self.key, gpu)
         self._restarts = 0
         self._stopped = False
         self._log_begin = 0  # where in the log the present process begins
@@ -150,7 +158,7 @@ class VllmServer:
             self._log_begin = log.tell()
             return subprocess.Popen(
                 self._command,
-                env=_environment(self.key),
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -166,12 +174,18 @@ class VllmServer:
         return f"{said[-1].strip()} (all of it: {self.log})"
 
 
-def _environment(key: str) -> dict[str, str]:
-    """The server's environment: in a process of its own it may use its own processes too."""
-    kept = {k: v for k, v in os.environ.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"}
+def _environment(key: str, gpu: str) -> dict[str, str]:
+    """The server's environment: in a process of its own it may use its own processes too.
+
+    Args:
+        key: What it asks for.
+        gpu: The one it computes on, by the name that CUDA_VISIBLE_DEVICES takes; empty: ours.
+    """
+    kept = {k: v for k, v in os.environ.items() if not _OURS.match(k)}
     return {
         **ENVIRONMENT,
         **kept,
+        **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}),
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_API_KEY": key,
     }

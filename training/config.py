@@ -117,7 +117,8 @@ class GrpoConfig:
     learned from. 0: learner and sampler take turns. 1: the next step is written while the learner
     computes (policy vllm and server)."""
     max_fresh_groups: int = 0
-    """Groups without signal replaced in one step at most; each costs one more generation."""
+    """Groups without signal replaced in one step at most, shared out over its positions; each
+    costs one more generation."""
 
     def __post_init__(self) -> None:
         if self.num_generations < 2:

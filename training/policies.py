@@ -15,6 +15,7 @@ from taskgym.agents.server_client import ServerClient, ServerError
 from taskgym.agents.server_policy import ChatServerPolicy, ServerPolicy
 from taskgym.training.config import PolicyFlags, TrainConfig
 from taskgym.training.devices import has_cuda
+from taskgym.training.environment import server_gpu
 from taskgym.training.errors import ConfigError
 from taskgym.training.models import Base
 
@@ -65,17 +66,18 @@ def check_policy(config: PolicyFlags, sampling: Sampling, model: str, *, learns:
 
 
 @contextmanager
-def open_policy(config: PolicyFlags, base: Base, folder: Path) -> Iterator[Policy]:
+def open_policy(config: PolicyFlags, base: Base, folder: Path, rank: int = 0) -> Iterator[Policy]:
     """A policy apart from the learner: `vllm` or `server`. Closed, and its server stopped, after.
 
     Args:
         config: Which, and its limits.
         base: The base model.
         folder: Where a server finds adapters, and its log goes.
+        rank: Which process of the run asks: each starts a server of its own, or uses the one given.
     """
     with ExitStack() as stack:
         opened = _open_vllm(config, base, stack) if config.policy == "vllm" else None
-        policy = opened or _open_server(config, base, folder, stack)
+        policy = opened or _open_server(config, base, folder, stack, rank)
         stack.callback(policy.close)
         yield policy
 
@@ -120,11 +122,14 @@ def _open_vllm(config: PolicyFlags, base: Base, stack: ExitStack) -> Policy:
     return StandbyPolicy(engine, base.tokenizer, base.stop_ids)
 
 
-def _open_server(config: PolicyFlags, base: Base, folder: Path, stack: ExitStack) -> Policy:
+def _open_server(
+    config: PolicyFlags, base: Base, folder: Path, stack: ExitStack, rank: int
+) -> Policy:
     if config.server_url:
         every, clients = _ask_servers(config, base.name), _clients(config)
     else:
-        clients = [_start_server(config, base, folder, stack)]
+        log = folder / (f"server-{rank}.log" if rank else "server.log")
+        clients = [_start_server(config, base, log, stack)]
         every = {clients[0].url: _served(clients[0], "")}
     return ServerPolicy(
         clients,
@@ -157,13 +162,13 @@ def _context(config: PolicyFlags, every: Mapping[str, Served]) -> int:
     return min(known)
 
 
-def _start_server(config: PolicyFlags, base: Base, folder: Path, stack: ExitStack) -> ServerClient:
+def _start_server(config: PolicyFlags, base: Base, log: Path, stack: ExitStack) -> ServerClient:
     from taskgym.agents.vllm_server import VllmServer
 
-    log = folder / "server.log"
-    server = VllmServer(base.name, log=log, **_engine_options(config, base))
+    gpu = server_gpu()
+    server = VllmServer(base.name, log=log, gpu=gpu, **_engine_options(config, base))
     stack.callback(server.stop)
-    print(f"vLLM's server starts; its log: {log}")
+    print(f"vLLM's server starts{f' on GPU {gpu}' if gpu else ''}; its log: {log}")
     server.wait_until_ready()
     return ServerClient(
         server.url,
