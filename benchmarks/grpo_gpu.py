@@ -216,8 +216,8 @@ class Runner:
         """What this process shall measure still."""
         asked = self._arguments
         done = {(r["contender"], r["completions"]) for r in self._read() if "why" not in r}
-        pairs = [(c, n) for n in asked.completions for c in PROCESSES[process]]
-        pairs = [(c, n) for c, n in pairs if c in asked.contenders]
+        ways = [name for name in PROCESSES[process] if name in asked.contenders]
+        pairs = [(name, n) for name in ways for n in asked.completions]
         return pairs if asked.again else [pair for pair in pairs if pair not in done]
 
     def _settings(self, process: str, pairs: Sequence[tuple[str, int]], work: Path) -> Settings:
