@@ -21,6 +21,7 @@ from taskgym.training.config import GrpoConfig, TrainConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.folder import RunFolder
 from taskgym.training.grpo_trainer import score_completions_only, trainer_class
+from taskgym.training.halving import halving
 from taskgym.training.models import Loaded
 from taskgym.training.sampler import Sampler
 from taskgym.training.sampler_gap import most_gap
@@ -67,7 +68,7 @@ def learn(
     shown = ShownProcessor(loaded.renderer, pictures) if pictures else None
     sampler = Sampler(config, plan, rollout, sync, folder, shown)
     callback = RunCallback(folder, sampler, checkpoint, on_step)
-    trainer = trainer_class()(
+    trainer = halving(trainer_class())(
         model=loaded.model,
         reward_funcs=sampler.env_total,
         args=grpo_arguments(config, folder.checkpoints),
@@ -92,13 +93,11 @@ def learn(
 def grpo_arguments(config: TrainConfig, output: Path) -> GRPOConfig:
     """A config in TRL's terms; what a person cannot change is set here, with its reason."""
     grpo, cuda = config.grpo, has_cuda()
-    batch = grpo.num_generations * grpo.groups_per_step
-    micro = min(grpo.micro_batch, batch)
     return GRPOConfig(
         output_dir=str(output),
         max_steps=config.steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=batch // micro,
+        per_device_train_batch_size=grpo.rows,
+        gradient_accumulation_steps=grpo.completions // grpo.rows,
         num_generations=grpo.num_generations,
         max_completion_length=config.sampling.max_tokens,
         temperature=config.sampling.temperature,
