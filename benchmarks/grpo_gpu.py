@@ -69,7 +69,14 @@ def _parse() -> argparse.Namespace:
     names = [name for ways in PROCESSES.values() for name in ways]
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
-    add("--contenders", nargs="+", default=names, choices=names, metavar="NAME", help=f"{names}")
+    add(
+        "--contenders",
+        nargs="+",
+        default=names,
+        choices=names,
+        metavar="NAME",
+        help=", ".join(names),
+    )
     add("--completions", nargs="+", type=int, default=[32, 256], help="of a generation (32 256)")
     add("--steps", type=int, default=4, help="measured (4)")
     add("--warm-up", type=int, default=2, help="steps before them (2)")
