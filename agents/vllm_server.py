@@ -86,7 +86,7 @@ class VllmServer:
             *("--enable-lora", "--max-lora-rank", f"{admitted_rank(max_lora_rank)}"),
             *("--max-loras", f"{max_loras}"),
             *(("--max-model-len", str(max_model_len)) if max_model_len else ()),
-            *(("--enforce-eager",) if on_cpu else ()),
+            *(("--enforce-eager", "--no-enable-chunked-prefill") if on_cpu else ()),
             *(("--quantization", "bitsandbytes") if four_bit else ()),
         ]
         # The kernel ends a process with the thread that started it: this one lives until `stop`.
