@@ -138,6 +138,8 @@ class Rollout:
 
     def _wait(self) -> None:
         began = time.perf_counter()
-        every = ALL_COMPLETED if self.policy.lockstep else FIRST_COMPLETED
-        wait(self._steps, _PATIENCE, return_when=every)
+        enough = all if self.policy.lockstep else any
+        until = ALL_COMPLETED if self.policy.lockstep else FIRST_COMPLETED
+        while not self._stopped and not enough(step.done() for step in self._steps):
+            wait(self._steps, _PATIENCE, return_when=until)
         self.seconds["score"] += time.perf_counter() - began
