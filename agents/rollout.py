@@ -78,12 +78,20 @@ class Rollout:
             yield from self._collect()
             if self._waiting and not (self.policy.lockstep and self._steps):
                 self._generate()
-        if self._stopped:
-            self._drop()
 
     def stop(self) -> None:
-        """Lets `finished` end soon, from another thread: the episodes that run are dropped."""
+        """Lets `finished` end soon; for another thread than the one that plays."""
         self._stopped = True
+
+    def drop(self) -> None:
+        """Forgets the running episodes, once nobody plays them; others can then be started."""
+        self.policy.cancel()
+        wait(self._steps)  # an env is free when its step has ended
+        running = [*self._steps.values(), *(episode for _, episode in self._waiting.values())]
+        self._idle += [episode.env for episode in running]
+        self._steps.clear()
+        self._waiting.clear()
+        self._stopped = False
 
     def close(self) -> None:
         """Closes the envs and the threads; what is still asked of the policy is dropped."""
@@ -93,16 +101,6 @@ class Rollout:
             env.close()
         self._envs.clear()
         self._idle.clear()
-
-    def _drop(self) -> None:
-        """Forgets the running episodes; their envs are free when they have ended their steps."""
-        self.policy.cancel()
-        wait(self._steps)
-        running = [*self._steps.values(), *(episode for _, episode in self._waiting.values())]
-        self._idle += [episode.env for episode in running]
-        self._steps.clear()
-        self._waiting.clear()
-        self._stopped = False
 
     def _new_env(self) -> TextEnv:
         self._envs.append(self._make_env())
@@ -138,6 +136,8 @@ class Rollout:
 
     def _wait(self) -> None:
         began = time.perf_counter()
-        every = ALL_COMPLETED if self.policy.lockstep else FIRST_COMPLETED
-        wait(self._steps, _PATIENCE, return_when=every)
+        enough = all if self.policy.lockstep else any
+        until = ALL_COMPLETED if self.policy.lockstep else FIRST_COMPLETED
+        while not self._stopped and not enough(step.done() for step in self._steps):
+            wait(self._steps, _PATIENCE, return_when=until)
         self.seconds["score"] += time.perf_counter() - began

@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from grpo_gpu_work import ALPHA, GROUP, MODEL_LEN, RANK, TARGETS, lengths
+from grpo_gpu_work import ALPHA, GROUP, RANK, TARGETS, lengths
 
 _PROMPT = (40, 130)  # tokens, as the prompts of grpo_gpu.py
 
@@ -169,7 +169,6 @@ def learner(shape: str, layers: int) -> tuple[Any, Any]:
     make_model(shape, layers, folder)
     dtype = torch.bfloat16 if has_cuda() else torch.float32
     base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-    base.config.max_position_embeddings = max(base.config.max_position_embeddings, MODEL_LEN)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     adapter = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(TARGETS))

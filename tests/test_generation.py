@@ -147,6 +147,12 @@ def test_a_step_that_is_done_again_drops_what_was_ahead_of_it(slow: Slow) -> Non
     steps = Steps(slow)
     turns = steps.ahead(9)
     turns.next(0, [0])
+    assert turns._task is not None
+    turns._task.join()  # whether it has ended by itself ...
+    assert turns.next(0, [0])[0].groups == [[0]]
+    slow.may.clear()
+    assert turns._begun(1, [0, 1]).is_alive()  # ... or not
+    slow.may.set()
     assert turns.next(0, [0])[0].groups == [[0]]
     assert turns.next(1, [0])[0].groups == [[0]]
     turns.close()

@@ -408,3 +408,29 @@ def test_seeds_differ_by_every_part_and_are_the_same_everywhere() -> None:
     assert len(seeds) == 200 and all(0 <= seed < 2**63 for seed in seeds)
     assert derive_seed(1, 23) != derive_seed(12, 3) != derive_seed("1", 23)
     assert derive_seed(0, "train", 1) == 6131756510872657636
+
+
+def test_lockstep_waits_for_slow_envs_however_long_so_that_batches_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import taskgym.agents.rollout as module
+
+    monkeypatch.setattr(module, "_PATIENCE", 0.01)
+    asked: list[list[int]] = []
+
+    class Batches(ScriptedPolicy):
+        def _answer(self, requests: list[Request]) -> list[Completion]:
+            asked.append([request.episode.trajectory.start.member for request in requests])
+            return super()._answer(requests)
+
+    class Uneven(Echo):
+        def reset(self, **options: Any) -> Any:
+            time.sleep(0.05 if next(numbers) % 2 == 0 else 0)
+            return super().reset(**options)
+
+    numbers = itertools.count()
+    rollout = Rollout(Batches(SCRIPTS["gold"]), Uneven, Sampling())  # type: ignore[arg-type]
+    rollout.start(starts(4))
+    assert len(list(rollout.finished())) == 4
+    rollout.close()
+    assert asked == [[0, 1, 2, 3]]

@@ -2,6 +2,11 @@
 
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +85,17 @@ def run_with(config: TrainConfig, lie: float = 0.0, folder: RunFolder | None = N
 
 @pytest.fixture
 def config(tiny_model: Path, tmp_path: Path) -> TrainConfig:
+    return tiny_config(tiny_model, tmp_path)
+
+
+def tiny_config(model: Path, output: Path) -> TrainConfig:
     return TrainConfig(
         env="Test-Spelled-v0",
-        model=str(tiny_model),
+        model=str(model),
         policy="vllm",  # as far as the config is concerned
         steps=3,
         save_every=2,
-        output=str(tmp_path / "runs"),
+        output=str(output),
         lora=LoraConfig(rank=2, alpha=4),
         sampling=Sampling(max_tokens=5),
         grpo=GrpoConfig(
@@ -157,3 +166,39 @@ def test_staleness_needs_the_correction_and_is_at_most_one() -> None:
         GrpoConfig(max_staleness=1, vllm_importance_sampling_correction=False)
     with pytest.raises(ValueError, match="must be 0 or 1, got 2"):
         GrpoConfig(max_staleness=2)
+
+
+SLOWLY = """
+import sys, time
+from pathlib import Path
+import test_sampler_apart as t
+
+poll = t.Apart.poll
+t.Apart.poll = lambda self: (time.sleep(1), poll(self))[1]
+config = t.ahead(t.tiny_config(Path(sys.argv[1]), Path(sys.argv[2])))
+t.run_with(t.dataclasses.replace(config, steps=1000, save_every=1000))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_ends_a_run_whose_next_step_is_being_written(
+    presses: int, tiny_model: Path, tmp_path: Path
+) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-c", SLOWLY, str(tiny_model), str(tmp_path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("*/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for _ in range(presses):
+        run.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    _, said = run.communicate(timeout=60)
+    assert "ending this step, then saving" in said
+    assert ("KeyboardInterrupt" in said) == (presses == 2)
+    assert bool(run.returncode) == (presses == 2)
+    assert bool(list(tmp_path.glob("*/checkpoints/*/complete"))) == (presses == 1)

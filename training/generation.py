@@ -115,6 +115,7 @@ class OneAhead:
         if self._task is not None:
             self._rollout.stop()
             self._task.join()
+            self._rollout.drop()
             self._task = None
 
     def _begun(self, step: int, positions: Sequence[int]) -> _Task:
