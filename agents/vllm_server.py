@@ -35,13 +35,17 @@ _LIBC = ctypes.CDLL(None)  # looked up here, since between fork and exec it coul
 
 
 class VllmServer:
-    """`vllm.entrypoints.openai.api_server` in a process group of its own, on a loopback port.
+    """`vllm.entrypoints.openai.api_server` in a process group of its own.
 
-    It asks for a random key, so that no other user of the machine can load adapters into it, and
-    it ends when this process does, however that comes about.
+    It asks for a key, a random one unless one is given, so that no other user can load adapters
+    into it. It ends when this process does, however that comes about.
+
+    Args:
+        host: The address it listens at; this machine alone unless another is given.
+        port: 0: a free one.
 
     Attributes:
-        url: Where it answers, the same after a restart.
+        url: Where it answers on this machine, the same after a restart.
         key: What it asks for.
         log: The file its output goes to.
     """
@@ -57,11 +61,15 @@ class VllmServer:
         on_cpu: bool,
         log: Path,
         four_bit: bool = False,
+        max_loras: int = MAX_LORAS,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        key: str = "",
         gpu: str = "",
     ):
-        self._port = _free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
-        self.key = secrets.token_hex(16)
+        self._port = port or _free_port()
+        self.url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self._port}"
+        self.key = key or secrets.token_hex(16)
         self.log = log
         self._environment = _environment(self.key, gpu)
         self._restarts = 0
@@ -71,12 +79,12 @@ class VllmServer:
         self._command = [
             *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
             *("--model", model, "--served-model-name", MODEL),
-            *("--host", "127.0.0.1", "--port", str(self._port)),
+            *("--host", host, "--port", str(self._port)),
             *("--dtype", dtype, "--logprobs-mode", "processed_logprobs"),
             *("--generation-config", "vllm"),
             *("--gpu-memory-utilization", f"{gpu_memory_utilization}"),
             *("--enable-lora", "--max-lora-rank", f"{admitted_rank(max_lora_rank)}"),
-            *("--max-loras", f"{MAX_LORAS}"),
+            *("--max-loras", f"{max_loras}"),
             *(("--max-model-len", str(max_model_len)) if max_model_len else ()),
             *(("--enforce-eager",) if on_cpu else ()),
             *(("--quantization", "bitsandbytes") if four_bit else ()),
@@ -89,6 +97,11 @@ class VllmServer:
     def pid(self) -> int:
         """The process that answers now."""
         return self._process.pid
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called: it does not come back."""
+        return self._stopped
 
     def wait_until_ready(self) -> None:
         """Returns when it answers.
@@ -109,6 +122,10 @@ class VllmServer:
                 pass
             time.sleep(0.25)
         raise ServerError(f"vLLM's server was not ready in {_START_SECONDS:.0f} s; see {self.log}")
+
+    def wait_until_ended(self) -> None:
+        """Returns when the process that answers now has ended."""
+        self._process.wait()
 
     def revive(self) -> None:
         """Starts it again if it has died, under the same address.

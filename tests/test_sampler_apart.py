@@ -134,8 +134,8 @@ def test_a_run_with_staleness_can_be_resumed(config: TrainConfig) -> None:
 def test_a_sampler_that_lies_about_what_it_wrote_stops_the_run(config: TrainConfig) -> None:
     from taskgym.training.sampler_gap import SamplerGapError
 
-    with pytest.raises(SamplerGapError, match=r"step 1: .* 1\.0\d+ nats a token"):
-        run_with(ahead(config), lie=-1.0)
+    with pytest.raises(SamplerGapError, match=r"step 1: .* 2\.0\d+ nats a token"):
+        run_with(ahead(config), lie=-2.0)
 
 
 @pytest.mark.parametrize(

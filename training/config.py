@@ -221,17 +221,18 @@ class PolicyFlags:
 
     policy: Literal["transformers", "vllm", "server"] = "transformers"
     """transformers: the learner's own model, batch by batch. vllm: an engine in this process.
-    server: vLLM's server at --server-url, or one started and stopped by us; evaluation takes any
-    OpenAI-compatible one."""
-    server_url: str = ""
-    """A running server, such as http://127.0.0.1:8000; its key is read from OPENAI_API_KEY."""
+    server: vLLM's servers at --server-url, or one started and stopped by us; evaluation takes any
+    OpenAI-compatible ones."""
+    server_url: tuple[str, ...] = ()
+    """Running servers of one model, such as http://node1:8000 http://node2:8000; their key is read
+    from OPENAI_API_KEY."""
     server_connections: int = 64
-    """Requests to the server under way at once."""
+    """Requests to each server under way at once."""
     server_timeout: float = 600.0
-    """Seconds until a request to the server counts as lost and is sent again."""
+    """Seconds until a request to a server counts as lost and is sent again."""
     gpu_memory_utilization: float = 0.0
-    """Share of the GPU's memory for vLLM's weights and cache. 0: what the learner leaves and the
-    completions of a step can use; nine tenths where nothing is learned."""
+    """Share of the GPU's memory for vLLM's weights and cache. 0: what the learner leaves and a
+    step's completions can use; nine tenths where nothing is learned."""
     decode_rows: int = 0
     """Completions that the learner's own model writes together (policy transformers); 0: as many as
     the GPU's memory has room for, 256 at most."""
@@ -248,6 +249,8 @@ class PolicyFlags:
             raise ValueError(
                 f"gpu_memory_utilization must be in [0, 1), got {self.gpu_memory_utilization}"
             )
+        if len(set(self.server_url)) < len(self.server_url):
+            raise ValueError(f"server_url names a server twice: {' '.join(self.server_url)}")
         if self.server_url and self.policy != "server":
             raise ValueError(f"server_url is for policy=server, got policy={self.policy}")
 
@@ -304,7 +307,7 @@ class TrainConfig(PolicyFlags, EnvFlags):
     """Check everything that can be checked, print the resolved config, and stop."""
     plan: str = ""
     """Print what the run takes of the GPU's memory and what is picked for it, and stop; with a
-    number, of a card of so many GiB."""
+    number: of a card of so many GiB."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

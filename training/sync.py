@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from taskgym.agents.adapter import Adapter
-from taskgym.agents.policy import ApartPolicy, Policy
+from taskgym.agents.policy import ApartPolicy, Policy, ReplicatedPolicy
 from taskgym.training.canary import Canary, SyncError
 from taskgym.training.models import Loaded
 from taskgym.training.ranks import Ranks
@@ -40,7 +40,8 @@ class Sync:
             version: What its completions carry: the optimiser steps that the adapter has seen.
 
         Returns:
-            `seconds/sync`, and for a sampler apart `sampling/canary_gap`.
+            `seconds/sync`, for a sampler apart `seconds/canary` and `sampling/canary_gap`, and for
+            one of servers `sampling/servers`, how many hold the adapter.
 
         Raises:
             SyncError: Sampler and learner do not agree on the canary's text, or learners on the
@@ -49,15 +50,23 @@ class Sync:
         began = time.perf_counter()
         apart = isinstance(self._policy, ApartPolicy)
         adapter = Adapter.of(self._model) if apart or self._ranks.size > 1 else None
-        if adapter is not None:
+        if adapter is not None and self._ranks.size > 1:
             check_equal(adapter, self._ranks)
         if not isinstance(self._policy, ApartPolicy):
             self._policy.load_adapter(None, version)
             return {"seconds/sync": time.perf_counter() - began}
         self._policy.load_adapter(adapter, version)
+        synced = time.perf_counter()
         assert self._canary is not None
         gap = self._canary.check(self._policy)
-        return {"seconds/sync": time.perf_counter() - began, "sampling/canary_gap": gap}
+        metrics = {
+            "seconds/sync": synced - began,
+            "seconds/canary": time.perf_counter() - synced,
+            "sampling/canary_gap": gap,
+        }
+        if isinstance(self._policy, ReplicatedPolicy):
+            metrics["sampling/servers"] = float(len(self._policy.up))
+        return metrics
 
 
 def check_equal(adapter: Adapter, ranks: Ranks) -> None:
