@@ -77,8 +77,8 @@ def _peers(asked: argparse.Namespace) -> None:
         return
     same = [f"--{name.replace('_', '-')}={getattr(asked, name)}" for name in _SAME]
     model = [f"--shape={asked.shape}", f"--layers={asked.layers}", f"--out={asked.out}"]
-    size = f"--completions={asked.completions}"
-    command = [sys.executable, str(HERE / "grpo_gpu.py"), "--contenders", *peers, size, "--jobs=1"]
+    size = [f"--completions={asked.completions}", f"--limit={asked.limit}", "--jobs=1"]
+    command = [sys.executable, str(HERE / "grpo_gpu.py"), "--contenders", *peers, *size]
     one = {**os.environ, "CUDA_VISIBLE_DEVICES": _gpus()[0]}
     subprocess.run([*command, *same, *model], env=one, check=False)
 

@@ -35,7 +35,6 @@ def main() -> None:
     with joined() as ranks:
         if name == SAMPLER_APART:
             _settle_server(settings)
-            requests.install()
         policy = "server" if name == SAMPLER_APART else "vllm"
         contender = Ours(settings, "transformers", requests, ranks, policy)
         mine = completions // ranks.size
