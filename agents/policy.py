@@ -122,14 +122,26 @@ class Policy(Protocol):
 
 
 @runtime_checkable
-class ApartPolicy(Policy, Protocol):
-    """A policy with weights of its own, which adapters have to be brought to."""
+class Apart(Protocol):
+    """Weights apart from the learner's, which adapters have to be brought to."""
+
+    @property
+    def version(self) -> int:
+        """The version of the adapter that writes now."""
+
+    def load_adapter(self, adapter: Adapter | None, version: int) -> None:
+        """Writes with this adapter from now on; without one, with the base model."""
 
     def score(self, ids: Sequence[int]) -> list[float]:
         """The log-probability of each token after the first, by the adapter that writes now.
 
         At temperature 1 and without truncation, whatever completions are drawn with.
         """
+
+
+@runtime_checkable
+class ApartPolicy(Policy, Apart, Protocol):
+    """A policy with weights of its own."""
 
 
 @runtime_checkable

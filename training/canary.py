@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from taskgym.agents.adapter import Adapter
-from taskgym.agents.policy import ApartPolicy
+from taskgym.agents.policy import Apart
 from taskgym.envs import TaskgymError
 
 # Words, digits, symbols and code, so that every kind of token a policy writes is looked at.
@@ -48,7 +48,7 @@ class Canary:
         self._before: list[float] | None = None
         self.tolerance = _SLACK * _LEAST_NOISE
 
-    def calibrate(self, policy: ApartPolicy) -> None:
+    def calibrate(self, policy: Apart) -> None:
         """Measures the tolerance with a trial adapter; the learner's own is put back after.
 
         Raises:
@@ -72,7 +72,7 @@ class Canary:
         policy.load_adapter(None, policy.version)
         self.tolerance = _SLACK * max(noise, gap)
 
-    def check(self, policy: ApartPolicy) -> float:
+    def check(self, policy: Apart) -> float:
         """The gap now, after a sync.
 
         Raises:
@@ -107,7 +107,7 @@ class Canary:
             raise SyncError("the learner's adapter changes nothing, however large: is it active?")
         return learned
 
-    def _cause(self, policy: ApartPolicy, base: list[float]) -> str:
+    def _cause(self, policy: Apart, base: list[float]) -> str:
         """What the sampler's answer is closest to, in words."""
         said, before = policy.score(self._ids), self._before
         if _gap(said, base) <= self.tolerance:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from taskgym.agents.adapter import Adapter
-from taskgym.agents.policy import ApartPolicy, Policy
+from taskgym.agents.policy import Apart, Policy
 from taskgym.training.canary import Canary
 from taskgym.training.models import Loaded
 
@@ -16,11 +16,11 @@ class Sync:
     A policy that shares the learner's weights is told the version and nothing else.
     """
 
-    def __init__(self, policy: Policy, loaded: Loaded):
+    def __init__(self, policy: Policy | Apart, loaded: Loaded):
         self._policy = policy
         self._model = loaded.model
         self._canary: Canary | None = None
-        if isinstance(policy, ApartPolicy):
+        if isinstance(policy, Apart):
             self._canary = Canary(loaded.model, loaded.tokenizer)
             self._canary.calibrate(policy)
 
@@ -37,7 +37,7 @@ class Sync:
             SyncError: Sampler and learner do not agree on the canary's text.
         """
         began = time.perf_counter()
-        if not isinstance(self._policy, ApartPolicy):
+        if not isinstance(self._policy, Apart):
             self._policy.load_adapter(None, version)
             return {"seconds/sync": time.perf_counter() - began}
         self._policy.load_adapter(Adapter.of(self._model), version)
