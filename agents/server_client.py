@@ -62,11 +62,11 @@ class ServerClient:
         self.connections = connections
         self.retries = 0
         self._patience = patience
-        self._on_lost = on_lost
-        key = key or os.environ.get("OPENAI_API_KEY", "")
+        self.on_lost = on_lost
+        self.key = key or os.environ.get("OPENAI_API_KEY", "")
         self._http = httpx.Client(
             base_url=self.url,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
             timeout=httpx.Timeout(timeout, connect=10.0),
             limits=httpx.Limits(max_connections=connections),
             trust_env=host not in _LOOPBACK,  # a proxy is for what lies beyond this machine
@@ -115,7 +115,7 @@ class ServerClient:
                 response = self._http.request(method, path, json=body)
             except httpx.TransportError as error:
                 trouble = f"{type(error).__name__}: {error}"
-                self._on_lost()
+                self.on_lost()
             else:
                 if response.status_code not in _BUSY or response.status_code in final:
                     return _content(response)

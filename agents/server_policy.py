@@ -51,6 +51,11 @@ class ConcurrentPolicy(ABC):
         """The version of the adapter that writes now."""
         return self._version
 
+    @property
+    def client(self) -> ServerClient:
+        """The server that is asked."""
+        return self._client
+
     def submit(self, request: Request) -> None:
         """Takes a request; it is sent when one of the connections is free."""
         answer: Future[Completion] = Future()

@@ -96,7 +96,7 @@ class RolloutWorker:
         """The episodes that have ended; waits so many seconds for a first one.
 
         Raises:
-            WorkerError: The process died too often; episodes that ended before are handed out first.
+            WorkerError: The process died too often; what ended before is handed out first.
         """
         with self._news:
             self._news.wait_for(lambda: self._ended or self._failure, timeout)
@@ -208,7 +208,7 @@ class RolloutWorker:
         return str(rest[0]) if word == "failed" else ""
 
     def _brief(self) -> None:
-        """Tells a fresh process all that the one before knew; the episodes last, as it then plays."""
+        """Tells a fresh process what the one before knew; the episodes last, for then it plays."""
         if self._adapter is not None:
             self._process.send("load_adapter", 0, *self._adapter)
         if self._call:

@@ -8,7 +8,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
@@ -45,10 +45,8 @@ class WorkerProcess:
 
     def send(self, *message: Any) -> None:
         """Tells it something; in vain if it is dead."""
-        try:
+        with suppress(OSError):  # who listens will notice
             _send(self._pipe, *message)
-        except OSError:
-            pass  # who listens will notice
 
     def listen(self, seconds: float) -> Message | None:
         """What it says next, or None after so many seconds.

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import taskgym.envs  # noqa: F401
 import gymnasium as gym
+import taskgym.envs  # noqa: F401
 from taskgym.agents.policy import Completion, LockstepPolicy, Request, Sampling
 from taskgym.agents.rollout import Rollout
 

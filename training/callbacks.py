@@ -8,13 +8,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from taskgym.agents.rollout import Rollout
 from taskgym.agents.transformers_policy import load_adapter_weights
 from taskgym.training.folder import RunFolder
 from taskgym.training.metrics import MetricsFile
 from transformers import TrainerCallback
+
+
+class Timed(Protocol):
+    """What a step does besides learning: wall time so far, by phase."""
+
+    seconds: dict[str, float]
 
 
 class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
@@ -23,14 +28,14 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
     def __init__(
         self,
         folder: RunFolder,
-        rollout: Rollout,
+        timed: Timed,
         checkpoint: Path | None,
         on_step: Callable[[dict[str, float]], None],
     ):
         self._checkpoint = checkpoint
         self._folder = folder
         self._metrics = MetricsFile(folder.metrics)
-        self._rollout = rollout
+        self._timed = timed
         self._on_step = on_step
         self._began = 0.0
         self._sampled = 0.0
@@ -47,11 +52,11 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Starts the step's clock."""
         self._began = time.perf_counter()
-        self._sampled = sum(self._rollout.seconds.values())
+        self._sampled = sum(self._timed.seconds.values())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Learning is what the step took beyond its rollout."""
-        sampled = sum(self._rollout.seconds.values()) - self._sampled
+        sampled = sum(self._timed.seconds.values()) - self._sampled
         self._learn = time.perf_counter() - self._began - sampled
         if self._interrupted:
             control.should_save = True

@@ -108,6 +108,9 @@ class GrpoConfig:
     """The largest ratio that counts as it is."""
     max_fresh_groups: int = 0
     """Groups without signal replaced in one step at most; each costs one more generation."""
+    max_staleness: int = 0
+    """Steps that what is learned from may be old. From 2 on episodes are played while the learner
+    computes, by TRL's asynchronous trainer (policy server; see docs/async.md)."""
 
     def __post_init__(self) -> None:
         if self.num_generations < 2:
@@ -117,12 +120,23 @@ class GrpoConfig:
             )
         _at_least("grpo.groups_per_step", self.groups_per_step, 1)
         _at_least("grpo.max_fresh_groups", self.max_fresh_groups, 0)
+        _at_least("grpo.max_staleness", self.max_staleness, 0)
+        if self.max_staleness == 1:
+            raise ValueError(
+                "grpo.max_staleness must be 0 (synchronous) or at least 2 (asynchronous), got 1: "
+                "TRL reads a micro-batch ahead, so with 1 nothing would be played while it learns"
+            )
         batch = self.num_generations * self.groups_per_step
         if self.micro_batch < 1 or batch % min(self.micro_batch, batch):
             raise ValueError(
                 f"grpo.micro_batch must divide the {batch} completions of a step "
                 f"(num_generations x groups_per_step), got {self.micro_batch}"
             )
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether episodes are played while the learner computes."""
+        return self.max_staleness >= 2
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ whether the sampler's log-probabilities correct the loss.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from taskgym.agents.policy import ApartPolicy, Policy
@@ -57,7 +57,6 @@ def learn(
     Returns:
         Whether the last step was reached.
     """
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func: known, pinned by a test
     rollout = Rollout(policy, plan.make_env, config.sampling, loaded.renderer)
     score_completions_only()
     pictures = plan.pictures
@@ -87,50 +86,58 @@ def learn(
 
 def grpo_arguments(config: TrainConfig, output: Path) -> GRPOConfig:
     """A config in TRL's terms; what a person cannot change is set here, with its reason."""
-    grpo, cuda = config.grpo, has_cuda()
-    batch = grpo.num_generations * grpo.groups_per_step
-    micro = min(grpo.micro_batch, batch)
+    grpo = config.grpo
     return GRPOConfig(
-        output_dir=str(output),
-        max_steps=config.steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=batch // micro,
-        num_generations=grpo.num_generations,
-        max_completion_length=config.sampling.max_tokens,
-        temperature=config.sampling.temperature,
-        learning_rate=grpo.learning_rate,
-        lr_scheduler_type=grpo.lr_scheduler_type,
-        warmup_steps=int(grpo.warmup_ratio * config.steps),
+        **shared_arguments(config, output),
         loss_type=grpo.loss_type,
         scale_rewards=grpo.scale_rewards,
         importance_sampling_level=grpo.importance_sampling_level,
         beta=grpo.beta,
-        epsilon=grpo.epsilon,
-        epsilon_high=_clip_above(grpo),
         mask_truncated_completions=False,  # env_mask does it, and knows the env's own limits too
-        max_grad_norm=grpo.max_grad_norm,
-        weight_decay=grpo.weight_decay,
-        adam_beta2=grpo.adam_beta2,
-        optim=grpo.optim,
-        seed=config.seed,
         shuffle_dataset=False,  # the positions of a step; TaskPlan decides the tasks
-        ignore_data_skip=True,  # a resumed run knows its tasks from the step alone
-        save_strategy="steps",
-        save_steps=config.save_every,
-        save_total_limit=2,  # the newest may be torn by a kill, then the one before it is whole
-        logging_steps=1,
-        report_to=list(config.trackers) or "none",
-        use_cpu=not cuda,
-        bf16=cuda,
-        gradient_checkpointing=cuda,
         use_vllm=False,  # the engine that TRL would start itself; see correct_for_the_sampler
         vllm_importance_sampling_correction=grpo.vllm_importance_sampling_correction,
         vllm_importance_sampling_mode=grpo.vllm_importance_sampling_mode,
         vllm_importance_sampling_clip_max=grpo.vllm_importance_sampling_clip_max,
-        disable_tqdm=True,
         disable_dropout=True,
-        push_to_hub=False,
     )
+
+
+def shared_arguments(config: TrainConfig, output: Path) -> dict[str, Any]:
+    """What TRL's synchronous and asynchronous trainer are told alike."""
+    grpo, cuda = config.grpo, has_cuda()
+    batch = grpo.num_generations * grpo.groups_per_step
+    micro = min(grpo.micro_batch, batch)
+    return {
+        "output_dir": str(output),
+        "max_steps": config.steps,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": batch // micro,
+        "num_generations": grpo.num_generations,
+        "max_completion_length": config.sampling.max_tokens,
+        "temperature": config.sampling.temperature,
+        "learning_rate": grpo.learning_rate,
+        "lr_scheduler_type": grpo.lr_scheduler_type,
+        "warmup_steps": int(grpo.warmup_ratio * config.steps),
+        "epsilon": grpo.epsilon,
+        "epsilon_high": _clip_above(grpo),
+        "max_grad_norm": grpo.max_grad_norm,
+        "weight_decay": grpo.weight_decay,
+        "adam_beta2": grpo.adam_beta2,
+        "optim": grpo.optim,
+        "seed": config.seed,
+        "ignore_data_skip": True,  # a resumed run knows its tasks from the step alone
+        "save_strategy": "steps",
+        "save_steps": config.save_every,
+        "save_total_limit": 2,  # the newest may be torn by a kill, then the one before it is whole
+        "logging_steps": 1,
+        "report_to": list(config.trackers) or "none",
+        "use_cpu": not cuda,
+        "bf16": cuda,
+        "gradient_checkpointing": cuda,
+        "disable_tqdm": True,
+        "push_to_hub": False,
+    }
 
 
 def _clip_above(grpo: GrpoConfig) -> float | None:

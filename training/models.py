@@ -107,7 +107,8 @@ def load_model(config: TrainConfig, *, sees: bool = False) -> Loaded:
         ModelError: It cannot be found or loaded here, or is shown pictures and cannot see.
     """
     name = find_model(config.model, sees)
-    loader, why = choose_loader(config.loader, has_cuda(), _installed("unsloth"))
+    asked = "transformers" if config.grpo.asynchronous else config.loader
+    loader, why = choose_loader(asked, has_cuda(), _installed("unsloth"))
     if loader == "unsloth":
         import_unsloth(config)
     if has_cuda():

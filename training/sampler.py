@@ -58,7 +58,7 @@ class Sampler:
             self._rollout.policy.rest()
         kept = {group.trajectories[0].start.group: group for group in played}
         self._save(played, step)
-        _check_failures([t for group in played for t in group.trajectories], step)
+        check_failures([t for group in played for t in group.trajectories], step)
         spent = {phase: now - before[phase] for phase, now in self._rollout.seconds.items()}
         refused = {"sampling/stale": float(self._rollout.stale - stale)}
         self._metrics = step_metrics(played, kept, spent) | synced | refused
@@ -154,7 +154,12 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _check_failures(trajectories: Sequence[Trajectory], step: int) -> None:
+def check_failures(trajectories: Sequence[Trajectory], step: int) -> None:
+    """Stops a run whose own machinery does not work.
+
+    Raises:
+        TooManyFailuresError: It failed more than a quarter of a step's episodes.
+    """
     failed = [t.error for t in trajectories if t.error is not None]
     if len(failed) > _MAX_FAILED * len(trajectories):
         raise TooManyFailuresError(

@@ -9,14 +9,16 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 from taskgym.agents.policy import Policy, RestingPolicy
+from taskgym.agents.server_policy import ServerPolicy
 from taskgym.envs import SingleTurnEnv, TaskgymError
+from taskgym.training.asynchronous import check_asynchronous
 from taskgym.training.config import TrainConfig
 from taskgym.training.errors import INTERRUPTED, ConfigError, RunError, disk_is_full
 from taskgym.training.evaluate import evaluate
@@ -134,6 +136,8 @@ def plan_tasks(config: TrainConfig) -> TaskPlan:
             "cannot be compared by them any more",
             config.env,
         )
+    if config.grpo.asynchronous:
+        check_asynchronous(config, plan.pictures)
     return plan
 
 
@@ -175,8 +179,6 @@ class _Stages:
 
     def learn(self) -> bool:
         """GRPO; returns whether the last step was reached. The adapter is saved either way."""
-        from taskgym.training.learner import learn
-
         self.folder.drop_torn_checkpoints()
         checkpoint = self.folder.checkpoint()
         done = checkpoint_step(checkpoint) if checkpoint else 0
@@ -189,20 +191,21 @@ class _Stages:
                 first.close()
                 show(metrics)
 
-            ended = learn(
-                self.config,
-                self.loaded,
-                self.policy,
-                self.sync,
-                self.plan,
-                self.folder,
-                checkpoint,
-                on_step,
-            )
+            ended = self._grpo(checkpoint, on_step)
         save_adapter(self.loaded, self.folder.adapter)
         if not ended:
             print(f"stopped and saved. {_resume_hint(self.folder)}")
         return ended
+
+    def _grpo(self, checkpoint: Path | None, on_step: Callable[[dict[str, float]], None]) -> bool:
+        rest = (self.plan, self.folder, checkpoint, on_step)
+        if isinstance(self.policy, ServerPolicy) and self.config.grpo.asynchronous:
+            from taskgym.training.async_learner import learn_asynchronously
+
+            return learn_asynchronously(self.config, self.loaded, self.policy, *rest)
+        from taskgym.training.learner import learn
+
+        return learn(self.config, self.loaded, self.policy, self.sync, *rest)
 
     def finish(self) -> None:
         """The score after GRPO, beside the one before."""
