@@ -56,9 +56,11 @@ class AsyncSampler:
         self._samples: deque[RolloutSample] = deque()
         self._last: RolloutSample | None = None
         self._before = self._spent()
+        self._measured_at = 0.0
 
     def start(self) -> None:
         """Begins to play, as soon as TRL is ready to learn."""
+        self._measured_at = time.perf_counter()
         self._groups.fill()
 
     def stop(self) -> None:
@@ -121,8 +123,10 @@ class AsyncSampler:
         now = self._spent()
         spent = {phase: now[phase] - self._before[phase] for phase in now}
         restarts, self._before = spent.pop("restarts"), now
+        began, self._measured_at = self._measured_at, time.perf_counter()
         return step_metrics(taken.played, taken.kept, spent) | {
             **_rewards([t for group in taken.kept.values() for t in group.trajectories]),
+            "tokens_per_second": sum(sum(t.mask) for t in every) / (self._measured_at - began),
             "sampling/stale": float(taken.stale),
             "sampling/staleness": sum(taken.gaps) / len(taken.gaps),
             "sampling/staleness_max": float(max(taken.gaps)),

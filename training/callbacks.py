@@ -16,6 +16,10 @@ from taskgym.training.metrics import MetricsFile
 from transformers import TrainerCallback
 
 
+# The reward, lengths, and the asynchronous trainer's own view of ages and times.
+_SAID_TWICE = ("rewards/env_total/", "completions", "sample/", "perf/")
+
+
 class Timed(Protocol):
     """What a step does besides learning: wall time so far, by phase."""
 
@@ -93,14 +97,12 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
 
 
 def _renamed(logs: dict[str, float]) -> dict[str, float]:
-    """TRL's log, less its second name of the reward, and with lengths as they were sampled.
+    """TRL's log, less what it says a second time, and with lengths as they were sampled.
 
     TRL counts the tokens that are in the loss, so an episode that is masked because it was
     truncated would have length 0.
     """
-    kept = {
-        k: v for k, v in logs.items() if not k.startswith(("rewards/env_total/", "completions"))
-    }
+    kept = {k: v for k, v in logs.items() if not k.startswith(_SAID_TWICE)}
     for name in ("mean_length", "min_length", "max_length", "clipped_ratio"):
         kept[f"completions/{name}"] = kept.pop(f"episodes/{name}")
     return kept
