@@ -43,10 +43,10 @@ class Taken:
 class GroupsAhead:
     """Numbered groups, played while the learner works and handed out in the order they complete.
 
-    Step s learns with the weights of version s, so what a group handed out for it may be old is
-    known when it is handed out, however far ahead that is. At most as many groups are under way as
-    the steps that may pass before they would be too old can learn from; a group that is too old
-    all the same, because it took longer than others, is counted and played again from its start.
+    Step s learns with the weights of version s, so how old a group will be for its step is known
+    when it is handed out, however far ahead that is. A group is begun once the step that it stands
+    in line for is near enough; one that is too old all the same, because others overtook it, is
+    counted and played again from its start.
 
     Attributes:
         taken: What was handed out, by step.
@@ -104,17 +104,16 @@ class GroupsAhead:
         """Whether all groups of all steps were handed out."""
         return self.step >= self._steps.stop
 
-    def fill(self) -> None:
-        """Begins as many groups as may be under way, and no more than the last steps need."""
-        left = len(self._steps) * self._per_step - self._handed
-        most = min(self._max_staleness * self._per_step, left)
-        while len(self._attempts) < most:
+    def fill(self, version: int) -> None:
+        """Begins every group that may be played now that the adapter of this version writes."""
+        nearest = min(version + self._max_staleness + 1, self._steps.stop)
+        most = (nearest - self._steps.start) * self._per_step
+        while self._handed + len(self._attempts) < most:
             self._start(self._waiting.popleft() if self._waiting else self._next(), 0)
 
     def take(self, timeout: float) -> Group | None:
         """The next group, handed out for `step` as it was before; None if none comes in time."""
         deadline = time.monotonic() + timeout
-        self.fill()
         while True:
             while self._complete:
                 group = self._complete.popleft()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -51,6 +52,8 @@ class VllmServer:
         on_cpu: bool,
         log: Path,
         four_bit: bool = False,
+        max_loras: int = MAX_LORAS,
+        lora_targets: Collection[str] = (),
     ):
         self._port = _free_port()
         self.url = f"http://127.0.0.1:{self._port}"
@@ -68,7 +71,10 @@ class VllmServer:
             *("--generation-config", "vllm"),
             *("--gpu-memory-utilization", f"{gpu_memory_utilization}"),
             *("--enable-lora", "--max-lora-rank", f"{admitted_rank(max_lora_rank)}"),
-            *("--max-loras", f"{MAX_LORAS}"),
+            *("--max-loras", f"{max_loras}"),
+            # On a CPU vLLM 0.32 dies when a prompt is scored while other requests are generated,
+            # unless it knows that the head is not adapted.
+            *(("--lora-target-modules", *lora_targets) if on_cpu and lora_targets else ()),
             *(("--max-model-len", str(max_model_len)) if max_model_len else ()),
             *(("--enforce-eager",) if on_cpu else ()),
             *(("--quantization", "bitsandbytes") if four_bit else ()),

@@ -15,7 +15,7 @@ from taskgym.training.models import Loaded, load_model
 
 torch = pytest.importorskip("torch")
 trl = pytest.importorskip("trl")
-pytest.importorskip("trl.experimental.async_grpo.packing", reason="TRL 1.15 learns with Triton only")
+pytest.importorskip("trl.experimental.async_grpo.packing", reason="TRL 1.15 wants Triton")
 pytestmark = pytest.mark.slow
 
 G, P, MICRO = 4, 2, 4
@@ -127,7 +127,7 @@ def samples(cut: bool = False, scale: str = "group") -> list[Any]:
 
 
 def synchronous(loaded: Loaded, output: Path, loss_type: str, scale: str) -> dict[str, Any]:
-    """The same episodes, learned from by TRL's `GRPOTrainer`, its ratio held against the sampler."""
+    """The same episodes, learned from by TRL's `GRPOTrainer`, with the ratio to the sampler."""
     from datasets import Dataset
 
     class Trainer(trl.GRPOTrainer):  # type: ignore[misc,name-defined]

@@ -59,9 +59,8 @@ class AsyncSampler:
         self._measured_at = 0.0
 
     def start(self) -> None:
-        """Begins to play, as soon as TRL is ready to learn."""
+        """TRL begins to learn; it is played since the first adapter arrived."""
         self._measured_at = time.perf_counter()
-        self._groups.fill()
 
     def stop(self) -> None:
         """Ends the worker's process."""
@@ -101,7 +100,7 @@ class AsyncSampler:
         taken = self._groups.taken.pop(model_version - 1, None)
         if taken is not None:
             self.metrics_queue.put(self._measured(taken, model_version) | synced)
-        self._groups.fill()
+        self._groups.fill(model_version)
 
     def unlearned(self, step: int) -> dict[str, object]:
         """What a checkpoint after so many steps must hold beside the weights."""

@@ -15,7 +15,6 @@ from taskgym.training.folder import RunFolder
 from taskgym.training.metrics import MetricsFile
 from transformers import TrainerCallback
 
-
 # The reward, lengths, and the asynchronous trainer's own view of ages and times.
 _SAID_TWICE = ("rewards/env_total/", "completions", "sample/", "perf/")
 
