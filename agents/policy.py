@@ -152,6 +152,14 @@ class RestingPolicy(Policy, Protocol):
         """Gives that memory up until something is asked of it again."""
 
 
+@runtime_checkable
+class OverlappingPolicy(Policy, Protocol):
+    """A policy that computes in this process and can do so while a learner computes too."""
+
+    def overlap(self) -> None:
+        """Does so from now on; one thread at a time calls the policy, whichever it is."""
+
+
 class LockstepPolicy(ABC):
     """A policy that collects requests and answers all of them in one batch."""
 

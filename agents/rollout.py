@@ -14,6 +14,7 @@ from taskgym.agents.policy import Completion, Policy, Request, Sampling
 
 # Env steps wait for sandboxes and verifiers in other processes, so more threads than cores help.
 _THREADS = 4 * (os.cpu_count() or 1)
+_PATIENCE = 0.5  # seconds that env steps are waited for before `stop` is looked at
 
 
 class Rollout:
@@ -24,7 +25,7 @@ class Rollout:
 
     Attributes:
         seconds: Wall time so far by phase: `generate` in the policy, `score` waiting for envs
-            with nothing to generate, `sync` bringing it adapters, which is the caller's to add.
+            with nothing to generate.
         stale: Completions refused so far because an older adapter had written them.
     """
 
@@ -48,8 +49,9 @@ class Rollout:
         """
         self.policy = policy
         self.stale = 0
+        self._stopped = False
         self._max_staleness = max_staleness
-        self.seconds = {"generate": 0.0, "score": 0.0, "sync": 0.0}
+        self.seconds = {"generate": 0.0, "score": 0.0}
         self._make_env = make_env
         self._sampling = sampling
         self._renderer = renderer
@@ -74,9 +76,11 @@ class Rollout:
         return bool(self._steps or self._waiting)
 
     def finished(self) -> Iterator[Trajectory]:
-        """Plays until nothing runs, yielding each trajectory as its episode ends."""
-        while self.running:
+        """Plays until nothing runs or `stop` is called, yielding each trajectory as it ends."""
+        while self.running and not self._stopped:
             yield from self.advance()
+        if self._stopped:
+            self._drop()
 
     def advance(self) -> Iterator[Trajectory]:
         """One round of the loop: yields the episodes that have ended, then asks the policy."""
@@ -86,6 +90,10 @@ class Rollout:
         if self._waiting and not (self.policy.lockstep and self._steps):
             self._generate()
 
+    def stop(self) -> None:
+        """Lets `finished` end soon, from another thread: the episodes that run are dropped."""
+        self._stopped = True
+
     def close(self) -> None:
         """Closes the envs and the threads; what is still asked of the policy is dropped."""
         self.policy.cancel()
@@ -94,6 +102,16 @@ class Rollout:
             env.close()
         self._envs.clear()
         self._idle.clear()
+
+    def _drop(self) -> None:
+        """Forgets the running episodes; their envs are free when they have ended their steps."""
+        self.policy.cancel()
+        wait(self._steps)
+        running = [*self._steps.values(), *(episode for _, episode in self._waiting.values())]
+        self._idle += [episode.env for episode in running]
+        self._steps.clear()
+        self._waiting.clear()
+        self._stopped = False
 
     def _new_env(self) -> TextEnv:
         self._envs.append(self._make_env())
@@ -130,5 +148,5 @@ class Rollout:
     def _wait(self) -> None:
         began = time.perf_counter()
         every = ALL_COMPLETED if self.policy.lockstep else FIRST_COMPLETED
-        wait(self._steps, return_when=every)
+        wait(self._steps, _PATIENCE, return_when=every)
         self.seconds["score"] += time.perf_counter() - began

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,41 @@ def start_engine(
 def admitted_rank(rank: int) -> int:
     """The smallest LoRA rank that vLLM has room for and that is not below this one."""
     return next((r for r in (8, 16, 32, 64, 128, 256, 320, 512) if r >= rank), rank)
+
+
+def own_stream(engine: Any) -> Any:
+    """A CUDA stream for an engine of this process, which goes before those of others.
+
+    Returns:
+        None without CUDA, or for an engine in a process of its own.
+    """
+    import torch
+
+    if not (torch.cuda.is_available() and hasattr(engine, "model_executor")):
+        return None
+    torch.cuda.synchronize()
+    # The newer of vLLM's runners remembers the stream that it was started on.
+    engine.collective_rpc(lambda worker: vars(worker.model_runner).pop("main_stream", None))
+    return torch.cuda.Stream(priority=-1)
+
+
+@contextmanager
+def on_stream(stream: Any, *, after_this: bool = False) -> Iterator[None]:
+    """Lets this thread compute on a stream; None: on the one it has.
+
+    Args:
+        stream: Of `own_stream`.
+        after_this: Begins when what this thread's own stream has to do is done.
+    """
+    if stream is None:
+        yield
+        return
+    import torch
+
+    if after_this:
+        stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        yield
 
 
 def load_from_memory(engine: Any, adapter: Adapter, request: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from taskgym.agents.adapter import Adapter
 from taskgym.agents.policy import Completion, Finish, Request
 from taskgym.agents.vision import Seen, check_same_prompt
-from taskgym.agents.vllm_engine import load_from_memory
+from taskgym.agents.vllm_engine import load_from_memory, on_stream, own_stream
 
 # Ids and names of adapters, never used twice in a process: vLLM keeps what it has computed by them.
 _NUMBERS = count(1)
@@ -44,6 +44,7 @@ class VllmPolicy:
         self._done: list[Completion] = []
         self._running: dict[str, tuple[Request, int, Any]] = {}  # with version and adapter
         self._retired: list[Any] = []  # adapters loaded still, because requests run on them
+        self._stream: Any = None  # the engine's own, once it overlaps
 
     @property
     def version(self) -> int:
@@ -63,7 +64,7 @@ class VllmPolicy:
     def poll(self) -> list[Completion]:
         """One step of the engine: a token for each running request."""
         if self._engine.has_unfinished_requests():
-            for output in self._engine.step():
+            for output in self._step():
                 if output.finished:
                     self._done.append(self._complete(output))
         if self._retired:
@@ -97,17 +98,28 @@ class VllmPolicy:
         )
         self._add("score", ids, parameters)
         while True:
-            for output in self._engine.step():
+            for output in self._step():
                 if output.request_id != "score":
                     self._done.append(self._complete(output))
                 elif output.finished:
                     told = output.prompt_logprobs[1:]
                     return [at[i].logprob for at, i in zip(told, ids[1:], strict=True)]
 
+    def overlap(self) -> None:
+        """Computes on a CUDA stream of its own from now on, so that a learner can meanwhile.
+
+        Its kernels go first: a token's are few and short, and everything waits for them.
+        """
+        self._stream = own_stream(self._engine)
+
     def close(self) -> None:
         """Drops the engine, which whoever started it ends, and the adapter files."""
         self._files.cleanup()
         self._engine = None
+
+    def _step(self) -> Any:
+        with on_stream(self._stream):
+            return self._engine.step()
 
     def _add(
         self, name: str, ids: Sequence[int], parameters: Any, seen: Seen | None = None
@@ -165,7 +177,8 @@ class VllmPolicy:
         folder = Path(self._files.name) / f"v{version}"
         lora = LoRARequest(f"taskgym-v{version}-{number}", number, str(folder))
         if self._in_memory:
-            load_from_memory(self._engine, adapter, lora)
+            with on_stream(self._stream, after_this=True):
+                load_from_memory(self._engine, adapter, lora)
         else:
             adapter.write(folder)
             self._engine.add_lora(lora)

@@ -2,7 +2,8 @@
 
     python benchmarks/learning_cpu.py [--seeds 0 1 2] [--output runs/learning_cpu]
 
-Prints a table against the bars; writes `curves.json` and `learning_cpu.png` to the output folder.
+Prints a table against the bars; writes `curves.json`, `learning_cpu.png` and the recipe's band
+(what `train_agent --verify` compares with) to the output folder.
 Runs are separate processes, as a person starts them; takes some six minutes a seed on two cores.
 """
 
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from taskgym.training.metrics import MetricsFile
+from taskgym.training.bands import band_path, make_band
+from taskgym.training.metrics import MetricsFile, read_evaluation
 from taskgym.training.plots import LearningCurve, learning_curves
 from taskgym.training.statistics import Interval
 
@@ -48,6 +50,7 @@ def main() -> None:
     ]
     title = "SmolLM2-135M, GRPO on a CPU: Arithmetic-v0"
     learning_curves(curves, arguments.output / "learning_cpu.png", title)
+    write_band([Path(r["folder"]) for r in results], arguments.output)
     sys.exit(not all(met(result) for result in results))
 
 
@@ -80,6 +83,14 @@ def read(folder: Path) -> dict[str, Any]:
         "value": [s["greedy"]["components"]["value"]["mean"] for s in (before, after)],
         "seconds": training + before["seconds"] + after["seconds"],
     }
+
+
+def write_band(folders: list[Path], output: Path) -> None:
+    """Where further runs of the recipe should lie."""
+    steps = [MetricsFile(folder / "metrics.jsonl").read().steps for folder in folders]
+    scores = [read_evaluation(folder) for folder in folders]
+    band = make_band(steps, scores, "python benchmarks/learning_cpu.py", "a CPU")
+    band.write(output / band_path("smollm2-135m-arithmetic").name)
 
 
 def met(result: dict[str, Any]) -> bool:

@@ -7,11 +7,13 @@ docs/rewards.md lists where and why a score differs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from taskgym.envs.answers import Verdict
 from taskgym.envs.math_env import MathEnv
 from taskgym.envs.math_scores import judge
+from taskgym.envs.rows import Row
 from taskgym.envs.rubric import Rubric, Task
 from taskgym.envs.tags import Reading, Tags, read
 
@@ -130,7 +132,13 @@ def _after(text: str) -> str | None:
 
 
 class MathGsm8k(MathEnv):
-    """Grade-school word problems: reasoning and answer as XML blocks."""
+    """Grade-school word problems: reasoning and answer as XML blocks.
+
+    Args:
+        evaluation_split: A split whose rows are never trained on, such as GSM8K's own `test`: what
+            a run holds out comes from there. Without it a run holds out rows of `split`.
+        dataset: The keyword arguments of `DatasetEnv`.
+    """
 
     source = "openai/gsm8k, or your own rows"
     hub_id = "openai/gsm8k"
@@ -155,3 +163,21 @@ class MathGsm8k(MathEnv):
         "int_reward_func": 0.5,
         "correctness_reward_func": 2.0,
     }
+
+    def __init__(self, *, evaluation_split: str | None = None, **dataset: Any):
+        super().__init__(**dataset)
+        if evaluation_split == self.split:
+            raise ValueError(f"split and evaluation_split are both {self.split!r}")
+        self.evaluation_split = evaluation_split
+
+    def load(self) -> Sequence[Row]:
+        """The rows of `split`, and then those for evaluation."""
+        rows = super().load()
+        if self.evaluation_split is None:
+            return rows
+        apart = MathGsm8k(data=self.data, split=self.evaluation_split).load()
+        return [*rows, *({**row, "split": self.evaluation_split} for row in apart)]
+
+    def kept_for_evaluation(self, task: Task) -> bool:
+        """Whether it comes from `evaluation_split`."""
+        return self.evaluation_split is not None and task.row.get("split") == self.evaluation_split

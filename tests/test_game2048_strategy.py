@@ -7,6 +7,7 @@ import ast
 import json
 import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 
 import gymnasium as gym
@@ -309,7 +310,7 @@ def test_a_stochastic_program_scores_the_same_again_and_otherwise_on_other_games
 
 
 def _fresh(code, seed):
-    trial.try_completion.cache_clear()
+    trial._remembered.cache_clear()
     return play(code, seed=seed, games=3)[1]["games"]
 
 
@@ -325,9 +326,19 @@ def test_a_completion_is_read_and_played_once(monkeypatch):
     seen = []
     find = trial.find_program
     monkeypatch.setattr(trial, "find_program", lambda *a: seen.append(a) or find(*a))
-    trial.try_completion.cache_clear()
+    trial._remembered.cache_clear()
     play(LETTER)
     assert len(seen) == 1
+
+
+def test_members_of_a_group_that_write_the_same_program_share_its_games(monkeypatch):
+    seen = []
+    find = trial.find_program
+    monkeypatch.setattr(trial, "find_program", lambda *a: seen.append(a) or find(*a))
+    trial._remembered.cache_clear()
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: scores(programs.source("snake")), range(8)))
+    assert len(seen) == 1 and len(set(found)) == 1
 
 
 def test_nothing_of_a_program_is_parsed_or_compiled_here(monkeypatch):
@@ -335,7 +346,7 @@ def test_nothing_of_a_program_is_parsed_or_compiled_here(monkeypatch):
         raise AssertionError("a program was parsed in the trainer's process")
 
     play(LETTER)  # what Python itself compiles on the way has been imported
-    trial.try_completion.cache_clear()
+    trial._remembered.cache_clear()
     monkeypatch.setattr(ast, "parse", refuse)
     monkeypatch.setattr("builtins.compile", refuse)
     monkeypatch.setattr("builtins.exec", refuse)
@@ -386,7 +397,7 @@ def test_a_failed_sandbox_is_no_score(status, monkeypatch):
             return [Result(status, error_message="the supervisor died")]
 
     monkeypatch.setattr(trial, "shared_sandbox", lambda drivers: Broken())
-    trial.try_completion.cache_clear()
+    trial._remembered.cache_clear()
     with pytest.raises(MachineryError, match="supervisor died"):
         play(LETTER, seed=77)
 

@@ -102,7 +102,6 @@ def test_without_a_notebook_there_are_no_settings_of_one() -> None:
 def test_an_env_s_default_is_the_form_that_fits_the_gpu(
     memory: float, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipes, "has_cuda", lambda: True)
     monkeypatch.setattr(recipes, "gpu_memory", lambda: memory)
     found = find_recipe("", "Math-DAPO-v0")
     assert found is not None and found.name == chosen

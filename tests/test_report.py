@@ -103,7 +103,7 @@ def fill(folder, steps=6, wanted=6):
     config = f"env: Arithmetic-v0\nmodel: some/model\nsteps: {wanted}\nseed: 3\n"
     (folder / "config.yaml").write_text(f"{config}versions: {{trl: 1.15.0}}\n")
     for step in range(1, steps + 1):
-        metrics = {"step": step, "reward": step / 10, "reward_std": 0.1, "seconds/generate": 2.0}
+        metrics = {"step": step, "reward": step / 10, "reward_std": 0.1, "seconds/wait": 2.0}
         metrics |= {"rewards/value/mean": step / 10, "rewards/value/std": 0.0, "kl": math.nan}
         metrics |= {"rewards/$odd_{/mean": 0.0, "rewards/$odd_{/std": 0.0, "groups/all_wrong": 0.5}
         metrics |= {"completions/mean_length": 9.0} if step > 1 else {}

@@ -236,3 +236,25 @@ def test_success_needs_the_block():
     ):
         *_, info = env.step(text)
         assert (info["verdict"], info["success"]) == (verdict, verdict == "equal")
+
+
+def test_a_split_for_evaluation_is_held_out_and_never_trained_on() -> None:
+    from taskgym.training.tasks import TaskPlan, env_factory
+
+    rows = [
+        {"question": f"{split} {i}?", "answer": str(i), "split": split}
+        for split in ("train", "test", "other")
+        for i in range(6)
+    ]
+    kwargs = {"data": rows, "evaluation_split": "test"}
+    plan = TaskPlan(env_factory("Math-GSM8K-v0", kwargs), seed=0, held_out=4)
+    tasks = plan.env.tasks  # type: ignore[attr-defined]
+    trained = {tasks[i].question for i in plan.training_order()}
+    assert trained == {f"train {i}?" for i in range(6)}
+    held_out = {tasks[start.index].question for start in plan.evaluation_starts(1)}
+    assert len(held_out) == 4 and all(question.startswith("test") for question in held_out)
+
+
+def test_a_split_cannot_be_for_training_and_for_evaluation() -> None:
+    with pytest.raises(ValueError, match="both 'test'"):
+        MathGsm8k(data="sample", split="test", evaluation_split="test")

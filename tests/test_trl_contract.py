@@ -43,7 +43,7 @@ def run(
 ) -> list[Any]:
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
-    from taskgym.training.grpo_trainer import correct_for_the_sampler, score_completions_only
+    from taskgym.training.grpo_trainer import score_completions_only, trainer_class
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
     score_completions_only()
@@ -66,7 +66,7 @@ def run(
         save_strategy="no",
         **options,
     )
-    trainer = trl.GRPOTrainer(
+    trainer = trainer_class()(
         model=get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "down_proj"])),
         reward_funcs=recorder.score,
         args=arguments,
@@ -76,7 +76,7 @@ def run(
     )
     trainer.remove_callback(PrinterCallback)
     if options:
-        correct_for_the_sampler(trainer)
+        trainer.correct_for_the_sampler(None)
     trainer.train()
     return [log for log in trainer.state.log_history if "reward" in log]
 

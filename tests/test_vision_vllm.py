@@ -41,7 +41,7 @@ def policy(learner):
         dtype=base.dtype,
         max_lora_rank=8,
         max_model_len=512,
-        gpu_memory_utilization=0.3,
+        gpu_memory_utilization=0.1,
         on_cpu=not CUDA,
     )
     return VllmPolicy(engine, base.tokenizer, base.stop_ids)

@@ -115,3 +115,16 @@ def test_the_columns_of_openmathreasoning_are_known(tokenizer: Any) -> None:
     data = str(SHARED / "data/sft/gsm8k_think_500.jsonl")
     kept = examples("Math-DAPO-v0", tokenizer, WarmupConfig(data=data), data="sample")
     assert len(kept) == 256 and all(len(e["input_ids"]) <= 1024 for e in kept)
+
+
+def test_rows_of_gsm8k_teach_without_calculator_marks_and_their_last_line(
+    tokenizer: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "w.jsonl"
+    row = {"question": "48 / 2?", "answer": "Half is 48/2 = <<48/2=24>>24.\n#### 24"}
+    other = {"question": "3 + 4?", "solution": "It is $<<3+4=7>>7.", "answer": "7"}
+    path.write_text("\n".join(map(json.dumps, (row, other))))
+    found = examples("Math-GSM8K-v0", tokenizer, WarmupConfig(data=str(path)), data="sample")
+    first, second = (learned(tokenizer, example) for example in found)
+    assert "<reasoning>\nHalf is 48/2 = 24.\n</reasoning>\n<answer>\n24\n</answer>" in first
+    assert "<reasoning>\nIt is $7.\n</reasoning>\n<answer>\n7\n</answer>" in second

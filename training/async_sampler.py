@@ -16,6 +16,7 @@ from taskgym.agents.traces import to_record, write_episodes
 from taskgym.agents.worker import RolloutWorker
 from taskgym.training.config import TrainConfig
 from taskgym.training.folder import RunFolder
+from taskgym.training.generation import Generation
 from taskgym.training.sampler import check_failures, step_metrics
 from taskgym.training.sync import Sync
 from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
@@ -31,8 +32,7 @@ class AsyncSampler:
     Attributes:
         rollout_buffer: Where TRL gets its samples.
         metrics_queue: Where TRL looks for what to log.
-        seconds: Wall time that the learner spent waiting for groups (`wait`) and for adapters to
-            arrive (`sync`).
+        seconds: Wall time so far that the learner waited for groups.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class AsyncSampler:
     ):
         self.rollout_buffer = self
         self.metrics_queue: queue.SimpleQueue[dict[str, float]] = queue.SimpleQueue()
-        self.seconds = {"wait": 0.0, "sync": 0.0}
+        self.seconds = 0.0
         self._config = config
         self._worker = worker
         self._groups = groups
@@ -55,12 +55,11 @@ class AsyncSampler:
         self._pad = pad
         self._samples: deque[RolloutSample] = deque()
         self._last: RolloutSample | None = None
-        self._before = self._spent()
-        self._measured_at = 0.0
+        self._before: dict[str, float] = {}
 
     def start(self) -> None:
-        """TRL begins to learn; it is played since the first adapter arrived."""
-        self._measured_at = time.perf_counter()
+        """TRL begins to learn; episodes are played since the first adapter arrived."""
+        self._spent()
 
     def stop(self) -> None:
         """Ends the worker's process."""
@@ -78,7 +77,7 @@ class AsyncSampler:
         if not self._samples and not self._groups.over:
             began, step = time.perf_counter(), self._groups.step
             group = self._groups.take(timeout)
-            self.seconds["wait"] += time.perf_counter() - began
+            self.seconds += time.perf_counter() - began
             if group is None:
                 raise queue.Empty
             self._samples.extend(self._of_group(group, step))
@@ -96,7 +95,6 @@ class AsyncSampler:
     def update_model_version(self, model_version: int) -> None:
         """Brings the learner's adapter to the sampler, and tells what the step before measured."""
         synced = self._sync(model_version)
-        self.seconds["sync"] += synced["seconds/sync"]
         taken = self._groups.taken.pop(model_version - 1, None)
         if taken is not None:
             self.metrics_queue.put(self._measured(taken, model_version) | synced)
@@ -119,22 +117,26 @@ class AsyncSampler:
         records = [to_record(t, self._config.env, step) for t in every]
         write_episodes(self._folder.episodes, records)
         check_failures(every, step - 1)
-        now = self._spent()
-        spent = {phase: now[phase] - self._before[phase] for phase in now}
-        restarts, self._before = spent.pop("restarts"), now
-        began, self._measured_at = self._measured_at, time.perf_counter()
-        return step_metrics(taken.played, taken.kept, spent) | {
+        spent = self._spent()
+        took, restarts = spent.pop("step"), spent.pop("restarts")
+        generation = Generation(taken.played, spent, taken.stale)
+        return step_metrics(generation, taken.kept, step - 1) | {
             **_rewards([t for group in taken.kept.values() for t in group.trajectories]),
-            "tokens_per_second": sum(sum(t.mask) for t in every) / (self._measured_at - began),
-            "sampling/stale": float(taken.stale),
-            "sampling/staleness": sum(taken.gaps) / len(taken.gaps),
+            "tokens_per_second": sum(sum(t.mask) for t in every) / took,
             "sampling/staleness_max": float(max(taken.gaps)),
             "sampling/restarts": restarts,
         }
 
     def _spent(self) -> dict[str, float]:
-        restarts = float(self._worker.restarts)
-        return {**self._worker.seconds, **self.seconds, "restarts": restarts}
+        """What was spent since it was asked last: seconds by phase, and restarts."""
+        now = {
+            **self._worker.seconds,
+            "wait": self.seconds,
+            "step": time.perf_counter(),
+            "restarts": float(self._worker.restarts),
+        }
+        before, self._before = self._before, now
+        return {name: value - before.get(name, value) for name, value in now.items()}
 
 
 def group_advantages(group: Group, scale_rewards: str) -> list[float]:

@@ -10,12 +10,13 @@ _REASONS = {
     "beta": "it holds no reference model",
     "vllm_importance_sampling_correction": "its ratio is always learner over sampler, and clipped",
     "vllm_importance_sampling_mode": "its ratio is always each token's, and clipped",
+    "vllm_importance_sampling_clip_min": "its ratio is clipped by epsilon",
     "vllm_importance_sampling_clip_max": "its ratio is clipped by epsilon",
 }
 
 
 def check_asynchronous(config: TrainConfig, pictures: int) -> None:
-    """Refuses what a run with `grpo.max_staleness` from 2 on cannot do.
+    """Refuses what a run that is asked to be asynchronous cannot do.
 
     Args:
         config: The run's.
@@ -47,6 +48,7 @@ def check_asynchronous(config: TrainConfig, pictures: int) -> None:
 def _check(fine: bool, name: str, came: object, wanted: object, reason: str) -> None:
     if not fine:
         raise ConfigError(
-            f"{name}={came} does not go with grpo.max_staleness, which trains with TRL's "
-            f"asynchronous trainer: {reason}; set {name} to {wanted}, or grpo.max_staleness to 0"
+            f"{name}={came} does not go with grpo.max_staleness from 2 on, with which TRL's "
+            f"asynchronous trainer learns: {reason}; set {name} to {wanted}, or grpo.max_staleness "
+            "to 0 or 1"
         )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from taskgym.agents.transformers_policy import load_adapter_weights
 from taskgym.training.folder import RunFolder
 from taskgym.training.metrics import MetricsFile
@@ -20,9 +21,13 @@ _SAID_TWICE = ("rewards/env_total/", "completions", "sample/", "perf/")
 
 
 class Timed(Protocol):
-    """What a step does besides learning: wall time so far, by phase."""
+    """What the learner waits for.
 
-    seconds: dict[str, float]
+    Attributes:
+        seconds: Wall time so far in which the learner had nothing to do.
+    """
+
+    seconds: float
 
 
 class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
@@ -55,11 +60,13 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Starts the step's clock."""
         self._began = time.perf_counter()
-        self._sampled = sum(self._timed.seconds.values())
+        self._sampled = self._timed.seconds
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Learning is what the step took beyond its rollout."""
-        sampled = sum(self._timed.seconds.values()) - self._sampled
+        """Learning is what the step took, its last kernel included, beyond its sampler."""
+        if torch.cuda.is_available():
+            torch.cuda.current_stream().synchronize()
+        sampled = self._timed.seconds - self._sampled
         self._learn = time.perf_counter() - self._began - sampled
         if self._interrupted:
             control.should_save = True

@@ -40,13 +40,21 @@ class Canary:
     Args:
         model: The learner's peft model, adapter "default" active.
         tokenizer: Its tokenizer.
+
+    Attributes:
+        noise: The gap with the same adapter on both sides, as `calibrate` measured it.
     """
 
     def __init__(self, model: Any, tokenizer: Any):
         self._model = model
         self._ids: list[int] = tokenizer.encode(TEXT, add_special_tokens=False)[:_MOST_TOKENS]
         self._before: list[float] | None = None
-        self.tolerance = _SLACK * _LEAST_NOISE
+        self.noise = _LEAST_NOISE
+
+    @property
+    def tolerance(self) -> float:
+        """The largest gap that is no fault, in nats a token."""
+        return _SLACK * self.noise
 
     def calibrate(self, policy: Apart) -> None:
         """Measures the tolerance with a trial adapter; the learner's own is put back after.
@@ -70,7 +78,7 @@ class Canary:
                 + self._cause(policy, base)
             )
         policy.load_adapter(None, policy.version)
-        self.tolerance = _SLACK * max(noise, gap)
+        self.noise = max(noise, gap)
 
     def check(self, policy: Apart) -> float:
         """The gap now, after a sync.

@@ -12,13 +12,15 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 from taskgym.training.config import EvaluateConfig, PolicyFlags, TrainConfig
+from taskgym.training.devices import HERE, card_of
 from taskgym.training.errors import ConfigError, RunError
-from taskgym.training.folder import RunFolder, newest_unfinished
-from taskgym.training.recipes import find_recipe, read_yaml
+from taskgym.training.folder import RunFolder, newest_run, newest_unfinished
+from taskgym.training.recipes import Recipe, find_recipe, read_yaml
 
 C = TypeVar("C")
+_NEWEST = "newest"  # the value of --resume and --verify that stand alone
 # What a resumed run may change: how long, where to, and where its completions are computed.
-_MAY_CHANGE = {"steps", "save_every", "trackers", "output", "dry_run"} | {
+_MAY_CHANGE = {"steps", "save_every", "trackers", "output", "verify", "dry_run", "plan"} | {
     field.name for field in dataclasses.fields(PolicyFlags)
 }
 
@@ -29,7 +31,9 @@ def parse_train_config(argv: Sequence[str]) -> TrainConfig:
     Raises:
         ConfigError: A YAML file, recipe or run folder that does not fit.
     """
-    argv = _with_value(list(argv), "--resume", "newest")
+    argv = _with_value(list(argv), "--resume", _NEWEST)
+    argv = _with_value(argv, "--verify", _NEWEST)
+    argv = _with_value(_with_value(argv, "--plan", HERE), "--standby", "True")
     early = _early(argv)
     helping = any(word in ("-h", "--help") for word in argv)
     base = TrainConfig() if helping else _base(early)
@@ -40,6 +44,9 @@ def parse_train_config(argv: Sequence[str]) -> TrainConfig:
     if early.resume:
         config = dataclasses.replace(config, resume=base.resume)  # "newest" by its name
         _check_resumable(base, config)
+    if config.verify == _NEWEST:
+        run = newest_run(Path(config.output), early.env)
+        config = dataclasses.replace(config, verify=str(run.path))
     return config
 
 
@@ -53,6 +60,18 @@ def parse_evaluate_config(argv: Sequence[str]) -> EvaluateConfig:
         return tyro.cli(EvaluateConfig, args=argv, prog="evaluate_agent")
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def recipe_config(name: str) -> TrainConfig:
+    """What a recipe by itself sets.
+
+    Raises:
+        ConfigError: No such recipe.
+    """
+    recipe, config = find_recipe(name, ""), TrainConfig()
+    for source, layer in _of_recipe(recipe) if recipe else []:
+        config = overlay(config, layer, source)
+    return config
 
 
 def overlay(base: C, layer: Mapping[str, Any], source: str) -> C:
@@ -92,8 +111,12 @@ def _layers(early: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
     config = read_yaml(Path(early.config)) if early.config else {}
     config.pop("versions", None)  # a run folder's config.yaml has them
     env = early.env or config.get("env") or TrainConfig().env
-    recipe = find_recipe(early.recipe or config.get("recipe", ""), env)
-    layers = [(f"recipe {recipe.name}", layer) for layer in recipe.layers] if recipe else []
+    memory = card_of(early.plan) if early.plan else None
+    asked = early.recipe or config.get("recipe", "")
+    recipe = find_recipe(asked, env, memory)
+    layers = _of_recipe(recipe) if recipe else []
+    if recipe and not asked:  # so that the run's folder says which
+        config = {**config, "recipe": recipe.name}
     if early.notebook or config.get("notebook"):
         if recipe is None or recipe.notebook is None:
             name = recipe.name if recipe else f"no recipe of {env}"
@@ -102,8 +125,12 @@ def _layers(early: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
     return [*layers, (early.config, config)]
 
 
+def _of_recipe(recipe: Recipe) -> list[tuple[str, dict[str, Any]]]:
+    return [(f"recipe {recipe.name}", layer) for layer in recipe.layers]
+
+
 def _resumed(early: argparse.Namespace) -> dict[str, Any]:
-    if early.resume != "newest":
+    if early.resume != _NEWEST:
         folder = RunFolder(Path(early.resume))
     else:
         folder = newest_unfinished(Path(early.output or TrainConfig().output), early.env)
@@ -128,7 +155,7 @@ def _check_resumable(before: TrainConfig, now: TrainConfig) -> None:
 def _early(argv: Sequence[str]) -> argparse.Namespace:
     """The few flags that decide which defaults the rest has."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--env", "--config", "--recipe", "--resume", "--output"):
+    for flag in ("--env", "--config", "--recipe", "--resume", "--output", "--plan"):
         parser.add_argument(flag, default="")
     parser.add_argument("--notebook", action="store_true")
     return parser.parse_known_args([*argv])[0]
@@ -165,6 +192,8 @@ def _check_choice(hint: Any, value: Any, where: str) -> None:
             _check_choice(get_args(hint)[0], item, where)
     elif get_origin(hint) is Literal and value not in get_args(hint):
         raise ConfigError(f"{where} must be one of {', '.join(get_args(hint))}, got {value!r}")
+    elif hint == bool | None and not isinstance(value, bool | None):
+        raise ConfigError(f"{where} must be true or false, got {value!r}")
     elif hint == float | None and not isinstance(value, float | int | None):
         raise ConfigError(f"{where} must be a number, got {value!r}")
 

@@ -22,6 +22,9 @@ Kwargs = Annotated[
 ]
 
 
+_MICRO_BATCH = 16  # where no memory of a GPU says more or less
+
+
 @dataclass(frozen=True)
 class LoraConfig:
     """The adapter."""
@@ -95,8 +98,9 @@ class GrpoConfig:
     """Of AdamW."""
     optim: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit"] = "adamw_torch"
     """The optimiser; the 8-bit ones need bitsandbytes."""
-    micro_batch: int = 16
-    """Completions of one forward and backward pass; groups are accumulated over these."""
+    micro_batch: int = 0
+    """Completions of one forward and backward pass; groups are accumulated over these. 0: as many
+    as the GPU's memory has room for; without a GPU 16 at most."""
     vllm_importance_sampling_correction: bool = True
     """Weigh the loss by how likely learner and sampler hold what was sampled, when they are apart
     (policy vllm and server)."""
@@ -106,11 +110,15 @@ class GrpoConfig:
     """Ratio of a whole completion or of each token; too large a one is left out or cut."""
     vllm_importance_sampling_clip_max: float = 3.0
     """The largest ratio that counts as it is."""
+    vllm_importance_sampling_clip_min: float | None = None
+    """The smallest ratio that counts as it is; None: any."""
+    max_staleness: int = 0
+    """How many optimiser steps older than the learner's the adapter may be that wrote what is
+    learned from. 0: learner and sampler take turns. 1: the next step is written while the learner
+    computes (policy vllm and server). From 2 on: a process of its own writes so many steps ahead,
+    and TRL's asynchronous trainer learns (policy server; see docs/async.md)."""
     max_fresh_groups: int = 0
     """Groups without signal replaced in one step at most; each costs one more generation."""
-    max_staleness: int = 0
-    """Steps that what is learned from may be old. From 2 on episodes are played while the learner
-    computes, by TRL's asynchronous trainer (policy server; see docs/async.md)."""
 
     def __post_init__(self) -> None:
         if self.num_generations < 2:
@@ -121,22 +129,34 @@ class GrpoConfig:
         _at_least("grpo.groups_per_step", self.groups_per_step, 1)
         _at_least("grpo.max_fresh_groups", self.max_fresh_groups, 0)
         _at_least("grpo.max_staleness", self.max_staleness, 0)
-        if self.max_staleness == 1:
+        if self.max_staleness and not self.vllm_importance_sampling_correction:
             raise ValueError(
-                "grpo.max_staleness must be 0 (synchronous) or at least 2 (asynchronous), got 1: "
-                "TRL reads a micro-batch ahead, so with 1 nothing would be played while it learns"
+                f"grpo.max_staleness={self.max_staleness} learns from an older policy, which needs "
+                "grpo.vllm_importance_sampling_correction"
             )
-        batch = self.num_generations * self.groups_per_step
-        if self.micro_batch < 1 or batch % min(self.micro_batch, batch):
+        _at_least("grpo.micro_batch", self.micro_batch, 0)
+        if self.completions % self.rows:
             raise ValueError(
-                f"grpo.micro_batch must divide the {batch} completions of a step "
+                f"grpo.micro_batch must divide the {self.completions} completions of a step "
                 f"(num_generations x groups_per_step), got {self.micro_batch}"
             )
 
     @property
     def asynchronous(self) -> bool:
-        """Whether episodes are played while the learner computes."""
-        return self.max_staleness >= 2
+        """Whether a process of its own writes ahead of the learner."""
+        return self.max_staleness > 1
+
+    @property
+    def completions(self) -> int:
+        """Of one step."""
+        return self.num_generations * self.groups_per_step
+
+    @property
+    def rows(self) -> int:
+        """Completions of one pass."""
+        if self.micro_batch:
+            return min(self.micro_batch, self.completions)
+        return max(n for n in range(1, _MICRO_BATCH + 1) if self.completions % n == 0)
 
 
 @dataclass(frozen=True)
@@ -213,19 +233,24 @@ class PolicyFlags:
     """Requests to the server under way at once."""
     server_timeout: float = 600.0
     """Seconds until a request to the server counts as lost and is sent again."""
-    gpu_memory_utilization: float = 0.4
-    """Share of the GPU's memory for vLLM's weights and cache; the learner has the rest."""
+    gpu_memory_utilization: float = 0.0
+    """Share of the GPU's memory for vLLM's weights and cache. 0: what the learner leaves and the
+    completions of a step can use; nine tenths where nothing is learned."""
+    decode_rows: int = 0
+    """Completions that the learner's own model writes together (policy transformers); 0: as many as
+    the GPU's memory has room for, 256 at most."""
     max_model_len: int = 0
     """Tokens of a prompt and its completions at most; 0: the model's own limit."""
 
     def __post_init__(self) -> None:
         _at_least("server_connections", self.server_connections, 1)
+        _at_least("decode_rows", self.decode_rows, 0)
         _at_least("max_model_len", self.max_model_len, 0)
         if self.server_timeout <= 0:
             raise ValueError(f"server_timeout must be above 0, got {self.server_timeout}")
-        if not 0 < self.gpu_memory_utilization < 1:
+        if not 0 <= self.gpu_memory_utilization < 1:
             raise ValueError(
-                f"gpu_memory_utilization must be in (0, 1), got {self.gpu_memory_utilization}"
+                f"gpu_memory_utilization must be in [0, 1), got {self.gpu_memory_utilization}"
             )
         if self.server_url and self.policy != "server":
             raise ValueError(f"server_url is for policy=server, got policy={self.policy}")
@@ -250,9 +275,9 @@ class TrainConfig(PolicyFlags, EnvFlags):
     """Variables of the chat template, e.g. '{reasoning_effort: low}'."""
     load_in_4bit: bool = False
     """Quantise the base model (CUDA only)."""
-    standby: bool = False
+    standby: bool | None = None
     """vLLM gives its memory to the learner while that computes, and takes it back to write (policy
-    vllm)."""
+    vllm). None: where the two have no room beside each other."""
     steps: int = 100
     """Optimiser steps."""
     seed: int = 0
@@ -276,8 +301,14 @@ class TrainConfig(PolicyFlags, EnvFlags):
     """A YAML file with these same names."""
     resume: str = ""
     """Continue a run folder; without a value, the newest unfinished one of this env."""
+    verify: str = ""
+    """Compare this run folder with the measured band of its recipe, and stop; without a value, the
+    newest run."""
     dry_run: bool = False
     """Check everything that can be checked, print the resolved config, and stop."""
+    plan: str = ""
+    """Print what the run takes of the GPU's memory and what is picked for it, and stop; with a
+    number, of a card of so many GiB."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -288,6 +319,17 @@ class TrainConfig(PolicyFlags, EnvFlags):
         if self.sampling.temperature == 0:
             raise ValueError(
                 "sampling.temperature 0 gives a group of equal completions; train at 1"
+            )
+        if self.grpo.max_staleness and self.policy == "transformers":
+            raise ValueError(
+                f"grpo.max_staleness={self.grpo.max_staleness} needs a sampler with weights of "
+                "its own: policy vllm or server, got policy=transformers, which writes with the "
+                "learner's"
+            )
+        if self.grpo.max_staleness and self.standby:
+            raise ValueError(
+                f"grpo.max_staleness={self.grpo.max_staleness} writes while the learner computes, "
+                "so the sampler cannot give it its memory: leave standby out"
             )
         mode = self.grpo.vllm_importance_sampling_mode
         if self.policy != "transformers" and self.grpo.loss_type == "vespo" and "token" not in mode:

@@ -6,6 +6,10 @@ import ctypes
 import os
 from functools import cache
 
+from taskgym.training.errors import ConfigError
+
+HERE = "here"  # the card that `--plan` without a number means
+
 
 @cache
 def has_cuda() -> bool:
@@ -25,6 +29,20 @@ def gpu_memory() -> float:
         driver.cuDeviceGet(ctypes.byref(device), 0)
         driver.cuDeviceTotalMem_v2(ctypes.byref(total), device)
     return total.value / 2**30
+
+
+def card_of(plan: str) -> float:
+    """GiB of the card that `--plan` names: this machine's, or one of so many.
+
+    Raises:
+        ConfigError: There is none here, or it is no number.
+    """
+    if plan == HERE and not has_cuda():
+        raise ConfigError("plan: there is no GPU here; say the GiB of a card, such as --plan 24")
+    try:
+        return gpu_memory() if plan == HERE else float(plan)
+    except ValueError:
+        raise ConfigError(f"plan: the GiB of a card are wanted, such as 24, got {plan}") from None
 
 
 @cache

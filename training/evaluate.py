@@ -37,6 +37,7 @@ class Evaluation:
             "greedy": _scores([[t] for t in self.greedy_N]),
             "pass_at_k": {str(k): rate for k, rate in pass_at_k(success_NK).items()},
             "success_NK": [[int(s) for s in row] for row in success_NK],
+            "reward_NK": [[round(t.reward, 6) for t in row] for row in self.sampled_NK],
             "seconds": round(self.seconds, 1),
         }
 

@@ -140,12 +140,24 @@ def newest_unfinished(output: Path, env: str) -> RunFolder:
     Raises:
         RunError: There is none.
     """
-    folders = [RunFolder(path.parent) for path in output.glob("*/config.yaml")]
-    open_runs = [f for f in folders if not f.finished and _is_of(f, env)]
+    open_runs = [folder for folder in _runs(output, env) if not folder.finished]
     if not open_runs:
         what = f"of {env} " if env else ""
         raise RunError(f"no unfinished run {what}in {output}/ to resume; name one: --resume FOLDER")
-    return max(open_runs, key=lambda folder: folder.config.stat().st_mtime)
+    return max(open_runs, key=_age)
+
+
+def newest_run(output: Path, env: str) -> RunFolder:
+    """The newest run of an env (any, if empty), finished or not.
+
+    Raises:
+        RunError: There is none.
+    """
+    runs = _runs(output, env)
+    if not runs:
+        what = f"of {env} " if env else ""
+        raise RunError(f"no run {what}in {output}/; name one: --verify FOLDER")
+    return max(runs, key=_age)
 
 
 def checkpoint_step(checkpoint: Path) -> int:
@@ -167,9 +179,18 @@ def versions() -> dict[str, str]:
 def resolved(config: TrainConfig) -> dict[str, Any]:
     """A config as YAML values, with the versions it ran with."""
     content = {**dataclasses.asdict(config), "versions": versions()}
-    for name in ("resume", "dry_run", "config"):  # how it was asked for, not what it is
+    for name in ("resume", "verify", "dry_run", "config"):  # how it was asked for, not what it is
         del content[name]
     return {name: _plain(value) for name, value in content.items()}
+
+
+def _runs(output: Path, env: str) -> list[RunFolder]:
+    folders = [RunFolder(path.parent) for path in output.glob("*/config.yaml")]
+    return [folder for folder in folders if _is_of(folder, env)]
+
+
+def _age(folder: RunFolder) -> float:
+    return folder.config.stat().st_mtime
 
 
 def _is_of(folder: RunFolder, env: str) -> bool:

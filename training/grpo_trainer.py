@@ -1,9 +1,137 @@
-"""TRL's `GRPOTrainer` as we use it: beside a sampler of ours, and no more work than needed."""
+"""TRL's `GRPOTrainer` as we use it: beside a sampler of ours, and no more work than needed.
+
+Imported after Unsloth, if that is used, has put its own trainer in the place of TRL's.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import trl.trainer.utils
+from taskgym.training.micro_batches import Batch, longest_first, loss_mask, narrowed
+from taskgym.training.sampler_gap import DIFFERENCE, SamplerGap, check_gap
 from trl import GRPOTrainer
+from trl.trainer.utils import (
+    shuffle_sequence_dict,
+    split_pixel_values_by_grid,
+    split_tensor_dict,
+    unsplit_pixel_values_by_grid,
+)
+
+
+class WatchedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
+    """Whatever trainer TRL has, stopped when sampler and learner are too far apart.
+
+    Attributes:
+        apart: Whether the sampler has weights of its own.
+        most_gap: The largest mean gap of a step, in nats a token; None: any.
+    """
+
+    apart = False
+    most_gap: float | None = None
+
+    def compute_loss(self, model: Any, inputs: Batch, *args: Any, **options: Any) -> torch.Tensor:
+        """TRL's loss of a micro-batch.
+
+        Raises:
+            SamplerGapError: It was the step's last, and the gap is too large to learn from.
+        """
+        loss: torch.Tensor = super().compute_loss(model, inputs, *args, **options)
+        if self.apart and self.accelerator.sync_gradients:
+            self._check_gap()
+        return loss
+
+    def _check_gap(self) -> None:
+        gaps = self._metrics["train"].get(f"{DIFFERENCE}/mean", [])
+        check_gap(sum(gaps) / max(1, len(gaps)), self.most_gap, self.state.global_step + 1)
+
+
+class UnslothTrainer(WatchedTrainer):
+    """Unsloth's trainer, which packs its rows and has a way of its own from them to the loss."""
+
+    def correct_for_the_sampler(self, most_gap: float | None) -> None:
+        """Weighs the loss by learner over sampler, as beside the engine of Unsloth's own loop."""
+        self.most_gap = most_gap
+        self.apart = self.use_vllm = True
+        self.vllm_generation = _Synced()
+        self._last_loaded_step = -1
+
+    def _prepare_inputs(self, generation_batch: Any) -> Batch:
+        """Its own micro-batches, the longest first."""
+        inputs: Batch = super()._prepare_inputs(generation_batch)
+        place = self._step % self.args.steps_per_generation
+        if place:
+            return inputs
+        self._buffered_inputs.sort(key=_longest, reverse=True)
+        first: Batch = self._buffered_inputs[0]
+        return first
+
+
+class PaddingFreeTrainer(WatchedTrainer):
+    """TRL's trainer with rows in the order of their length, and one forward pass for each.
+
+    TRL pads every row to the longest of the step, and looks at all of them once more to find how
+    likely the learner holds what was sampled. A generation of ours is learned from in one step, so
+    the loss's own forward pass knows that already.
+    """
+
+    _gap: SamplerGap | None = None
+    _inputs: Batch | None = None  # of the loss that is being computed
+
+    def correct_for_the_sampler(self, most_gap: float | None) -> None:
+        """Weighs the loss by learner over sampler."""
+        self.apart, self.most_gap = True, most_gap
+        self._gap = SamplerGap(
+            self.vllm_importance_sampling_mode,
+            self.vllm_importance_sampling_clip_min,
+            self.vllm_importance_sampling_clip_max,
+        )
+
+    def _prepare_inputs(self, generation_batch: Any) -> Batch:
+        """The next micro-batch; the first of a step has all of them generated."""
+        place = self._step % self.args.steps_per_generation
+        if place == 0:
+            self._buffered_inputs = self._micro_batches(
+                self._generate_and_score_completions(generation_batch)
+            )
+        inputs: Batch = self._buffered_inputs[place]
+        return inputs
+
+    def _micro_batches(self, batch: Batch) -> list[Batch]:
+        # bnpo's loss is a mean over the tokens of a micro-batch, so it matters who is in it.
+        order = shuffle_sequence_dict if self.loss_type == "bnpo" else longest_first
+        rows = order(split_pixel_values_by_grid(batch))
+        parts = split_tensor_dict(rows, self.args.steps_per_generation)
+        return [narrowed(unsplit_pixel_values_by_grid(part)) for part in parts]
+
+    def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
+        if self._gap is None:
+            plain: torch.Tensor = super()._compute_loss(model, inputs)
+            return plain
+        self._inputs, self.use_vllm = inputs, True  # TRL then multiplies by the ratio in `inputs`
+        try:
+            loss: torch.Tensor = super()._compute_loss(model, inputs)
+        finally:
+            self._inputs, self.use_vllm = None, False  # and does not look for an engine of its own
+        if self.accelerator.sync_gradients:
+            for name, value in self._gap.metrics(self.accelerator.gather).items():
+                self._metrics["train"][name].append(value)
+        return loss
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **options: Any) -> Any:
+        found = super()._get_per_token_logps_and_entropies(*args, **options)
+        if self._inputs is not None and self._gap is not None:
+            sampled, mask = self._inputs["sampling_per_token_logps"], loss_mask(self._inputs)
+            ratio = self._gap.weights(found[0].detach(), sampled, mask)
+            self._inputs["importance_sampling_ratio"] = ratio
+        return found
+
+
+def trainer_class() -> type[PaddingFreeTrainer] | type[UnslothTrainer]:
+    """The one for the trainer that TRL has here: its own, or Unsloth's in its place."""
+    unsloth = GRPOTrainer.__name__.startswith("Unsloth")
+    return UnslothTrainer if unsloth else PaddingFreeTrainer
 
 
 class _Synced:
@@ -13,15 +141,10 @@ class _Synced:
         """Nothing is left to do."""
 
 
-def correct_for_the_sampler(trainer: GRPOTrainer) -> None:
-    """Lets TRL weigh its loss by learner over sampler, as it does beside its own vLLM.
-
-    TRL reads the log-probabilities that `rollout_func` returns only if it believes in that engine;
-    nothing else in its learning depends on it. It then logs `sampling/...` too.
-    """
-    trainer.use_vllm = True
-    trainer.vllm_generation = _Synced()
-    trainer._last_loaded_step = -1
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """A batch in equal parts, pictures with the rows that show them."""
+    rows = split_tensor_dict(split_pixel_values_by_grid(batch), parts)
+    return [unsplit_pixel_values_by_grid(part) for part in rows]
 
 
 def score_completions_only() -> None:
@@ -34,3 +157,8 @@ def score_completions_only() -> None:
     """
     if hasattr(trl.trainer.utils, "_use_triton"):
         trl.trainer.utils._use_triton = lambda device: True
+
+
+def _longest(batch: Batch) -> int:
+    """The most tokens that a row of a micro-batch has."""
+    return int((batch["prompt_mask"].sum(1) + batch["completion_mask"].sum(1)).max())

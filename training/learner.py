@@ -14,20 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from taskgym.agents.policy import ApartPolicy, Policy
+from taskgym.agents.policy import ApartPolicy, OverlappingPolicy, Policy
 from taskgym.agents.rollout import Rollout
 from taskgym.training.callbacks import RunCallback
 from taskgym.training.config import GrpoConfig, TrainConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.folder import RunFolder
-from taskgym.training.grpo_trainer import correct_for_the_sampler, score_completions_only
+from taskgym.training.grpo_trainer import score_completions_only, trainer_class
+from taskgym.training.halving import halving
 from taskgym.training.models import Loaded
 from taskgym.training.sampler import Sampler
+from taskgym.training.sampler_gap import most_gap
 from taskgym.training.shown_processor import ShownProcessor
 from taskgym.training.sync import Sync
 from taskgym.training.tasks import TaskPlan
 from transformers import PrinterCallback, ProgressCallback
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
 
 OnStep = Callable[[dict[str, float]], None]
 
@@ -57,13 +59,15 @@ def learn(
     Returns:
         Whether the last step was reached.
     """
+    if config.grpo.max_staleness and isinstance(policy, OverlappingPolicy):
+        policy.overlap()
     rollout = Rollout(policy, plan.make_env, config.sampling, loaded.renderer)
     score_completions_only()
     pictures = plan.pictures
     shown = ShownProcessor(loaded.renderer, pictures) if pictures else None
     sampler = Sampler(config, plan, rollout, sync, folder, shown)
-    callback = RunCallback(folder, rollout, checkpoint, on_step)
-    trainer = GRPOTrainer(
+    callback = RunCallback(folder, sampler, checkpoint, on_step)
+    trainer = halving(trainer_class())(
         model=loaded.model,
         reward_funcs=sampler.env_total,
         args=grpo_arguments(config, folder.checkpoints),
@@ -73,13 +77,14 @@ def learn(
         rollout_func=sampler,
     )
     if isinstance(policy, ApartPolicy):
-        correct_for_the_sampler(trainer)
+        trainer.correct_for_the_sampler(most_gap(sync.noise, config.sampling))
     for theirs in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(theirs)
     try:
         with callback.stop_on_interrupt():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
+        sampler.close()
         rollout.close()
     return bool(trainer.state.global_step >= config.steps)
 
@@ -98,21 +103,20 @@ def grpo_arguments(config: TrainConfig, output: Path) -> GRPOConfig:
         use_vllm=False,  # the engine that TRL would start itself; see correct_for_the_sampler
         vllm_importance_sampling_correction=grpo.vllm_importance_sampling_correction,
         vllm_importance_sampling_mode=grpo.vllm_importance_sampling_mode,
+        vllm_importance_sampling_clip_min=grpo.vllm_importance_sampling_clip_min,
         vllm_importance_sampling_clip_max=grpo.vllm_importance_sampling_clip_max,
         disable_dropout=True,
     )
 
 
 def shared_arguments(config: TrainConfig, output: Path) -> dict[str, Any]:
-    """What TRL's synchronous and asynchronous trainer are told alike."""
+    """What TRL's synchronous and asynchronous trainers are told alike."""
     grpo, cuda = config.grpo, has_cuda()
-    batch = grpo.num_generations * grpo.groups_per_step
-    micro = min(grpo.micro_batch, batch)
     return {
         "output_dir": str(output),
         "max_steps": config.steps,
-        "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": batch // micro,
+        "per_device_train_batch_size": grpo.rows,
+        "gradient_accumulation_steps": grpo.completions // grpo.rows,
         "num_generations": grpo.num_generations,
         "max_completion_length": config.sampling.max_tokens,
         "temperature": config.sampling.temperature,

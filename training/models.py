@@ -12,15 +12,13 @@ from typing import Any
 from taskgym.agents.adapter import Adapter
 from taskgym.agents.chat import Renderer, stop_ids
 from taskgym.training.config import LoraConfig, TrainConfig
-from taskgym.training.devices import gpu_memory, has_cuda
+from taskgym.training.devices import has_cuda
 from taskgym.training.errors import ModelError
-from taskgym.training.preflight import check_size
 from taskgym.training.readers import (
     chat_template,
     find_model,
     load_reader,
     missing_model,
-    read_config,
     reader_folder,
 )
 from taskgym.training.sight import sight_targets
@@ -111,11 +109,9 @@ def load_model(config: TrainConfig, *, sees: bool = False) -> Loaded:
     """
     name = find_model(config.model, sees)
     asked = "transformers" if config.grpo.asynchronous else config.loader
-    loader, why = choose_loader(asked, has_cuda(), _installed("unsloth"))
+    loader, why = choose_loader(asked, has_cuda(), has_unsloth())
     if loader == "unsloth":
         import_unsloth(config)
-    if has_cuda():
-        check_size(config, loader, read_config(name), gpu_memory(), name)
     logger.info("loading %s with %s: %s", name, loader, why)
     load = load_unsloth if loader == "unsloth" else _load_transformers
     model, reader = load(name, config, sees)
@@ -218,7 +214,7 @@ def _load_transformers(name: str, config: TrainConfig, sees: bool) -> tuple[Any,
     base = _base_model(name, config.load_in_4bit, sees)
     torch.manual_seed(config.lora.seed)
     layers = base.config.get_text_config().num_hidden_layers
-    return get_peft_model(base, _peft_config(config.lora, layers, sees)), reader
+    return get_peft_model(base, peft_config(config.lora, layers, sees)), reader
 
 
 def _base_model(name: str, load_in_4bit: bool, sees: bool = False) -> Any:
@@ -238,7 +234,12 @@ def _base_model(name: str, load_in_4bit: bool, sees: bool = False) -> Any:
         raise missing_model(name, error) from error
 
 
-def _peft_config(lora: LoraConfig, layers: int, sees: bool = False) -> Any:
+def peft_config(lora: LoraConfig, layers: int, sees: bool = False) -> Any:
+    """The adapter in peft's terms.
+
+    Raises:
+        ModelError: The model has fewer layers than the adapter leaves out.
+    """
     from peft import LoraConfig as PeftConfig
 
     if lora.first_layer >= layers:
@@ -266,5 +267,6 @@ def _four_bit(dtype: Any) -> Any:
     )
 
 
-def _installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
+def has_unsloth() -> bool:
+    """Whether the package is installed."""
+    return importlib.util.find_spec("unsloth") is not None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from taskgym.training import drawing
@@ -28,7 +28,7 @@ class LearningCurve:
     Attributes:
         seed: The run's seed.
         rewards: Mean reward of each step, shape (S,).
-        before: Held-out accuracy before training, in [0, 1].
+        before: Held-out score before training: accuracy in [0, 1], or reward.
         after: The same after training.
     """
 
@@ -58,8 +58,13 @@ def write_plots(run_dir: Path) -> list[Path]:
     return list(drawn)
 
 
-def learning_curves(curves: Sequence[LearningCurve], path: Path, title: str) -> None:
-    """Draws several seeds of one experiment: reward by step, and accuracy before and after.
+def learning_curves(
+    curves: Sequence[LearningCurve],
+    path: Path,
+    title: str,
+    score: Literal["accuracy", "reward"] = "accuracy",
+) -> None:
+    """Draws several seeds of one experiment: reward by step, and a score before and after.
 
     Raises:
         ValueError: No curve, or a curve without steps.
@@ -70,7 +75,7 @@ def learning_curves(curves: Sequence[LearningCurve], path: Path, title: str) -> 
     left, right = figure.subplots(1, 2, width_ratios=[2.1, 1])
     figure.suptitle(title, fontsize=12, fontweight="bold")
     _seeds(left, curves)
-    _slopes(right, curves)
+    _slopes(right, curves, score)
     figure.savefig(path)
 
 
@@ -87,21 +92,27 @@ def _seeds(axes: Axes, curves: Sequence[LearningCurve]) -> None:
     axes.legend(loc="lower right", **LEGEND)
 
 
-def _slopes(axes: Axes, curves: Sequence[LearningCurve]) -> None:
+def _slopes(
+    axes: Axes, curves: Sequence[LearningCurve], score: Literal["accuracy", "reward"]
+) -> None:
+    scale, unit = (100, "tasks solved (%)") if score == "accuracy" else (1, "mean reward")
     for place, curve in enumerate(curves):
         shift = 0.03 * (place - (len(curves) - 1) / 2)  # intervals beside each other, not hidden
         ends = [curve.before, curve.after]
-        means = 100 * np.array([end.mean for end in ends])
-        reach = 100 * np.array([[end.mean - end.low, end.high - end.mean] for end in ends]).T
+        means = scale * np.array([end.mean for end in ends])
+        reach = scale * np.array([[end.mean - end.low, end.high - end.mean] for end in ends]).T
         axes.errorbar(
             np.array([0, 1]) + shift, means, reach, fmt="o-", color=BLUE, alpha=0.75, ms=4, lw=1.2
         )
     for place, side in enumerate(("before", "after")):
-        mean = np.mean([asdict(curve)[side]["mean"] for curve in curves])
-        axes.text(place, 106, f"{100 * mean:.1f} %", ha="center", fontsize=10, fontweight="bold")
-    drawing.label(axes, "Held-out accuracy", "tasks solved (%)", x="")
+        mean = scale * np.mean([asdict(curve)[side]["mean"] for curve in curves])
+        shown = f"{mean:.1f} %" if score == "accuracy" else f"{mean:.1f}"
+        axes.annotate(
+            shown, (place, 0.94), xycoords=("data", "axes fraction"), ha="center", weight="bold"
+        )
+    drawing.label(axes, f"Held-out {score}", unit, x="")
     axes.set_xticks([0, 1], ["before", "after"])
-    axes.set(xlim=(-0.4, 1.4), ylim=(0, 116), yticks=range(0, 101, 20))
+    axes.set(xlim=(-0.4, 1.4), ylim=(min(0, axes.get_ylim()[0]), 1.15 * axes.get_ylim()[1]))
 
 
 def _reward(steps: Sequence[Json]) -> Figure | None:

@@ -19,6 +19,7 @@ from taskgym.training.errors import ConfigError
 from taskgym.training.models import Base
 
 _NOT_AS_EXPECTED = (ServerError, LookupError, TypeError, ValueError)
+_ALONE = 0.9  # vLLM's share of a GPU without a learner, which else has settled it
 _PROBE_PATIENCE = 10.0  # seconds: before any work, a server that is not there is a mistake
 
 
@@ -104,7 +105,7 @@ def _open_vllm(config: PolicyFlags, base: Base, stack: ExitStack) -> Policy:
     from taskgym.agents.vllm_engine import start_engine
     from taskgym.agents.vllm_standby import StandbyPolicy
 
-    standby = isinstance(config, TrainConfig) and config.standby
+    standby = isinstance(config, TrainConfig) and bool(config.standby)
     try:
         engine = start_engine(base.name, standby=standby, **_engine_options(config, base))
     except ValueError as error:
@@ -172,7 +173,7 @@ def _engine_options(config: PolicyFlags, base: Base) -> dict[str, Any]:
         "dtype": base.dtype,
         "max_lora_rank": base.rank,
         "max_model_len": config.max_model_len or None,
-        "gpu_memory_utilization": config.gpu_memory_utilization,
+        "gpu_memory_utilization": config.gpu_memory_utilization or _ALONE,
         "on_cpu": not has_cuda(),
         "four_bit": getattr(config, "load_in_4bit", False),  # the same weights as the learner's
     }

@@ -1,20 +1,15 @@
-"""What a GPU run needs of this machine, asked before any work: CUDA, driver, versions, memory."""
+"""What a GPU run needs of this machine, asked before any work: CUDA, driver, versions."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import Any
 
 from taskgym.training.config import TrainConfig
 from taskgym.training.devices import driver_cuda, has_cuda, why_no_cuda
-from taskgym.training.errors import ConfigError, ModelError
-from taskgym.training.recipes import DEFAULTS, sisters
-
-_GIB = 2**30
-# Bytes that a weight takes: bf16, and 4-bit blocks with their scales (embeddings stay in bf16).
-_PLAIN_BYTES, _FOUR_BIT_BYTES = 2.0, 0.56
+from taskgym.training.errors import ConfigError
+from taskgym.training.recipes import DEFAULTS
 
 
 def check_machine(config: TrainConfig) -> None:
@@ -78,55 +73,6 @@ def check_vllm(
             f"vllm {vllm} is built for torch {pin}, and torch {torch} is installed: "
             f"pip install torch=={pin}, or take the whole set from constraints/gpu.txt"
         )
-
-
-def check_size(config: TrainConfig, loader: str, model: Any, memory: float, name: str) -> None:
-    """Whether the weights fit into the GPU, before they are loaded or downloaded.
-
-    Args:
-        config: How they are loaded.
-        loader: By which library: Unsloth lets vLLM and the learner share them.
-        model: The model's config.
-        memory: GiB of the GPU.
-        name: The model's.
-
-    Raises:
-        ModelError: They alone are more than the GPU has.
-    """
-    copies = 2 if config.policy == "vllm" and loader == "transformers" else 1
-    needed = weight_bytes(model, config.load_in_4bit) / _GIB * copies
-    if not memory or needed < memory:
-        return
-    twice = ", in a copy for the learner and one for vLLM" if copies == 2 else ""
-    smaller = sisters(config.recipe, memory) if config.recipe else []
-    advice = [f"--recipe {smaller[0]}"] if smaller else []
-    advice += ["--load-in-4bit"] if not config.load_in_4bit else []
-    raise ModelError(
-        f"{name} is too large for this GPU: its weights take {needed:.1f} GiB{twice}, and there "
-        f"are {memory:.1f}; {' or '.join([*advice, 'a smaller --model'])}"
-    )
-
-
-def weight_bytes(model: Any, four_bit: bool) -> float:
-    """What the weights of a model take, from its config and without making them."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    quantised = getattr(model, "quantization_config", None)
-    with torch.device("meta"):
-        shapes = AutoModelForCausalLM.from_config(model)
-    inner = sum(p.numel() for n, p in shapes.named_parameters() if ".layers." in n)
-    outer = sum(p.numel() for n, p in shapes.named_parameters() if ".layers." not in n)
-    return float(inner * _bytes_each(quantised, four_bit) + outer * _PLAIN_BYTES)
-
-
-def _bytes_each(quantised: Any, four_bit: bool) -> float:
-    """Of a weight in the layers."""
-    named = dict(quantised or {})
-    method = str(named.get("quant_method", ""))
-    if four_bit or method == "mxfp4" or named.get("load_in_4bit"):
-        return _FOUR_BIT_BYTES
-    return 1.0 if "fp8" in method else _PLAIN_BYTES
 
 
 def _needs_cuda(config: TrainConfig) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from taskgym.agents.traces import to_record, write_episodes
 from taskgym.envs import TaskgymError
 from taskgym.training.config import TrainConfig
 from taskgym.training.folder import RunFolder
+from taskgym.training.generation import Generation, InTurn, OneAhead
 from taskgym.training.shown_processor import ShownProcessor, position_in
 from taskgym.training.sync import Sync
 from taskgym.training.tasks import TaskPlan
@@ -27,7 +29,11 @@ class TooManyFailuresError(TaskgymError, RuntimeError):
 
 
 class Sampler:
-    """TRL's `rollout_func`: plays the groups of a step and remembers what to log about them."""
+    """TRL's `rollout_func`: plays the groups of a step and remembers what to log about them.
+
+    Attributes:
+        seconds: Wall time so far in which the learner had nothing to do.
+    """
 
     def __init__(
         self,
@@ -38,31 +44,35 @@ class Sampler:
         folder: RunFolder,
         shown: ShownProcessor | None = None,
     ):
-        self._sync = sync
+        self.seconds = 0.0
         self._shown = shown
         self._config = config
         self._plan = plan
         self._rollout = rollout
         self._folder = folder
         self._metrics: dict[str, float] = {}
+        self._turns: InTurn | OneAhead = InTurn(self._play, sync)
+        if config.grpo.max_staleness:
+            self._turns = OneAhead(self._play, sync, rollout, config.steps)
 
     def __call__(self, prompts: Sequence[Any], trainer: Any) -> dict[str, list[Any]]:
         """Plays one group for each distinct prompt, which is its position in the step."""
+        began = time.perf_counter()
         step = trainer.state.global_step
         positions = [_position(prompt) for prompt in prompts]
-        before, stale = dict(self._rollout.seconds), self._rollout.stale
-        synced = self._sync(step)
-        self._rollout.seconds["sync"] += synced["seconds/sync"]
-        played = list(self._groups(step, list(dict.fromkeys(positions))))
-        if isinstance(self._rollout.policy, RestingPolicy):
-            self._rollout.policy.rest()
+        generation, metrics = self._turns.next(step, list(dict.fromkeys(positions)))
+        played = generation.groups
         kept = {group.trajectories[0].start.group: group for group in played}
         self._save(played, step)
         check_failures([t for group in played for t in group.trajectories], step)
-        spent = {phase: now - before[phase] for phase, now in self._rollout.seconds.items()}
-        refused = {"sampling/stale": float(self._rollout.stale - stale)}
-        self._metrics = step_metrics(played, kept, spent) | synced | refused
-        return self._samples(positions, kept)
+        self._metrics = step_metrics(generation, kept, step) | metrics
+        samples = self._samples(positions, kept)
+        self.seconds += time.perf_counter() - began
+        return samples
+
+    def close(self) -> None:
+        """Ends what is being played ahead, if anything is."""
+        self._turns.close()
 
     def env_total(
         self, prompts: list[Any], *, log_metric: Any, **columns: Any
@@ -73,20 +83,27 @@ class Sampler:
         rewards: list[float | None] = columns["env_reward"]
         return rewards
 
-    def _groups(self, step: int, positions: list[int]) -> Any:
-        grpo = self._config.grpo
+    def _play(self, step: int, positions: Sequence[int]) -> Generation:
+        """One group for each position, by the adapter that the policy has now."""
+        grpo, rollout = self._config.grpo, self._rollout
+        before, refused = dict(rollout.seconds), rollout.stale
 
         def draw(position: int, attempt: int) -> tuple[int, int | None]:
             return self._plan.training_start(grpo.groups_per_step, step, position, attempt)
 
-        return collect_groups(
-            self._rollout,
+        groups = collect_groups(
+            rollout,
             draw,
             positions,
             size=grpo.num_generations,
             max_fresh=grpo.max_fresh_groups,
             mask_truncated=grpo.mask_truncated_completions,
         )
+        played = list(groups)
+        if isinstance(rollout.policy, RestingPolicy):
+            rollout.policy.rest()
+        spent = {phase: now - before[phase] for phase, now in rollout.seconds.items()}
+        return Generation(played, spent, rollout.stale - refused)
 
     def _samples(self, positions: Sequence[int], kept: dict[int, Group]) -> dict[str, list[Any]]:
         members = {position: iter(group.trajectories) for position, group in kept.items()}
@@ -110,21 +127,22 @@ class Sampler:
         write_episodes(self._folder.episodes, records)
 
 
-def step_metrics(
-    played: Sequence[Group], kept: dict[int, Group], seconds: dict[str, float]
-) -> dict[str, float]:
+def step_metrics(generation: Generation, kept: dict[int, Group], step: int) -> dict[str, float]:
     """What a step logs besides TRL's own: components, signals, verdicts, stops, time and speed.
 
     Args:
-        played: Every group of the step, replaced ones too.
-        kept: The group that was learned from at each position.
-        seconds: Wall time of the rollout by phase.
+        generation: What was played for it.
+        kept: The group that is learned from at each position.
+        step: Optimiser steps that the learner's adapter has seen.
     """
+    played, seconds = generation.groups, generation.seconds
     rows = [t for group in kept.values() for t in group.trajectories if t.error is None]
     every = [t for group in played for t in group.trajectories]
     sampled = sum(sum(t.mask) for t in every)
     metrics = {f"seconds/{phase}": spent for phase, spent in seconds.items()}
     metrics["tokens_per_second"] = sampled / max(seconds["generate"], 1e-9)
+    metrics["sampling/stale"] = float(generation.refused)
+    metrics["sampling/staleness"] = _mean([float(step - v) for t in rows for v in t.versions])
     metrics["success"] = _mean([float(t.success) for t in rows])
     metrics["episodes/failed"] = float(sum(t.error is not None for t in every))
     metrics["episodes/turns"] = _mean([float(len(t.versions)) for t in rows])

@@ -24,6 +24,11 @@ class Sync:
             self._canary = Canary(loaded.model, loaded.tokenizer)
             self._canary.calibrate(policy)
 
+    @property
+    def noise(self) -> float:
+        """What a sampler apart differs by with the same adapter, in nats a token."""
+        return self._canary.noise if self._canary else 0.0
+
     def __call__(self, version: int) -> dict[str, float]:
         """The sampler writes with the learner's adapter as it is now.
 

@@ -23,6 +23,8 @@ from taskgym.training.config import TrainConfig
 from taskgym.training.errors import INTERRUPTED, ConfigError, RunError, disk_is_full
 from taskgym.training.evaluate import evaluate
 from taskgym.training.folder import RunFolder, checkpoint_step, new_folder, resolved, write_whole
+from taskgym.training.memory.fit import settled
+from taskgym.training.memory.plan import MOST_ROWS
 from taskgym.training.metrics import plain, truncate_after
 from taskgym.training.models import Loaded, load_model
 from taskgym.training.policies import check_policy, open_policy, shared_policy
@@ -44,6 +46,7 @@ def train(config: TrainConfig) -> RunFolder:
     """
     check(config)
     plan = plan_tasks(config)
+    config = settled(config, plan)
     with watched("loading the model"):
         loaded = load_model(config, sees=plan.pictures > 0)
     folder = _open_folder(config)
@@ -61,7 +64,8 @@ def _policy(config: TrainConfig, loaded: Loaded, folder: RunFolder) -> Iterator[
     if config.policy == "transformers":
         from taskgym.agents.transformers_policy import TransformersPolicy
 
-        yield TransformersPolicy(loaded.model, loaded.tokenizer, loaded.renderer)
+        rows = config.decode_rows or MOST_ROWS
+        yield TransformersPolicy(loaded.model, loaded.tokenizer, loaded.renderer, rows)
         return
     base = loaded.base(config.lora.rank)
     if loaded.engine is not None:
@@ -191,7 +195,11 @@ class _Stages:
                 first.close()
                 show(metrics)
 
-            ended = self._grpo(checkpoint, on_step)
+            try:
+                ended = self._grpo(checkpoint, on_step)
+            except TaskgymError:  # a full memory, a server that is gone: what was learned is kept
+                save_adapter(self.loaded, self.folder.adapter)
+                raise
         save_adapter(self.loaded, self.folder.adapter)
         if not ended:
             print(f"stopped and saved. {_resume_hint(self.folder)}")

@@ -35,6 +35,8 @@ GOLD = "gold"  # warmup.data: the env's own gold replies
 _RISE = 5  # steps in which the learning rate rises, as in the notebook; short warm-ups do without
 _NO_LOSS = -100  # the label that torch's cross entropy skips
 _THINK = re.compile(r"</?think>")
+_MARKS = re.compile(r"<<[^<>\n]*>>")  # GSM8K's, for a calculator that nobody runs here
+_LAST = "####"  # before GSM8K's answer, in rows that have both in one column
 _TAG = re.compile(r"<[^<>|]+>$")
 
 
@@ -107,8 +109,10 @@ def warm_up(config: TrainConfig, loaded: Loaded, plan: TaskPlan, output: Path) -
 
 
 def worked(task: Task) -> str:
-    """The worked solution of a row, without think tags."""
-    return _THINK.sub("", str(task.row[_name(task.row, _WORKING)])).strip()
+    """The worked solution of a row, without think tags, calculator marks and GSM8K's last line."""
+    own = _LAST in str(task.row.get("answer", ""))  # openai/gsm8k: solution and answer in one
+    text = str(task.row["answer" if own else _name(task.row, _WORKING)])
+    return _MARKS.sub("", _THINK.sub("", text.partition(_LAST)[0])).strip()
 
 
 def _examples(config: TrainConfig, plan: TaskPlan, renderer: Renderer) -> Iterator[Example]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -90,9 +91,33 @@ class Rules:
     seconds: float
 
 
-@lru_cache(maxsize=256)  # the components of a rubric ask in turn, and groups repeat programs
+class _Once:
+    """A trial that is made by the first who asks, while others who ask wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._trial: Trial | None = None
+
+    def get(self, make: Callable[[], Trial]) -> Trial:
+        with self._lock:
+            if self._trial is None:
+                self._trial = make()
+            return self._trial
+
+
+@lru_cache(maxsize=256)
+def _remembered(completion: str, rules: Rules) -> _Once:
+    return _Once()
+
+
+_remembering = threading.Lock()
+
+
 def try_completion(completion: str, rules: Rules) -> Trial:
     """Plays the games of `rules` with the program in a completion.
+
+    The components of a rubric ask in turn, and members of a group that write the same program ask
+    at the same moment: it is played once for all of them.
 
     The game, its generator and its score stay outside the program's process. A program that draws
     from `random` gets a seed that follows from the games' seeds, so a trial can be repeated.
@@ -100,6 +125,12 @@ def try_completion(completion: str, rules: Rules) -> Trial:
     Raises:
         MachineryError: The sandbox failed: there is nothing to score.
     """
+    with _remembering:
+        once = _remembered(completion, rules)
+    return once.get(lambda: _play(completion, rules))
+
+
+def _play(completion: str, rules: Rules) -> Trial:
     source, reason = find_program(completion, ENTRY)
     if source is None:
         return Trial(Verdict.UNPARSED, reason)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from taskgym.training.devices import gpu_memory, has_cuda
+from taskgym.training.devices import gpu_memory
 from taskgym.training.errors import ConfigError
 
 _FOLDER = Path(__file__).parent
@@ -50,19 +50,21 @@ class Recipe:
     notebook: Settings | None
 
 
-def find_recipe(name: str, env: str) -> Recipe | None:
+def find_recipe(name: str, env: str, memory: float | None = None) -> Recipe | None:
     """A recipe by its name.
 
     Args:
         name: A shipped recipe's name or a path; empty for the env's default on this machine.
         env: The env id, with or without its module.
+        memory: GiB of the GPU it is for, 0 for none; None for this machine's.
 
     Raises:
         ConfigError: No such recipe, or one that is no YAML.
     """
     if not name:
         defaults = DEFAULTS.get(env.split(":")[-1])
-        return _that_fits(defaults[has_cuda()]) if defaults else None
+        memory = gpu_memory() if memory is None else memory
+        return _that_fits(defaults[memory > 0], memory) if defaults else None
     if path := _file(name):
         return _read(path)
     base, _, size = name.rpartition("-")
@@ -111,10 +113,10 @@ def read_yaml(path: Path) -> Settings:
     return content
 
 
-def _that_fits(name: str) -> Recipe:
+def _that_fits(name: str, memory: float) -> Recipe:
     """The recipe itself on a GPU larger than its small forms are for, else the largest of those."""
     path = _FOLDER / f"{name}.yaml"
-    sizes, memory = _sizes(path), gpu_memory()
+    sizes = _sizes(path)
     if not sizes or not memory or memory > 1.25 * _gigabytes(sizes[0]):
         return _read(path)
     fitting = [size for size in sizes if _gigabytes(size) * _NOMINAL <= memory]

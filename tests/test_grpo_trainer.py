@@ -1,0 +1,236 @@
+"""Our trainer against TRL's own: the same gradients and the same log, with less work."""
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+trl = pytest.importorskip("trl")
+torch = pytest.importorskip("torch")
+
+from taskgym.training.micro_batches import longest_first, loss_mask, narrowed  # noqa: E402
+from taskgym.training.sampler_gap import SamplerGapError, most_gap  # noqa: E402
+
+P, G = 4, 2
+MICRO = 2
+REWARDS = [0.0, 1.0, 2.0, 0.0, 1.0, 3.0, 0.0, 0.5]
+
+
+def ragged(spread: float = 0.3) -> dict[str, list[Any]]:
+    """Eight rows of every kind: prompts of two lengths, masked turns, one that is masked whole."""
+    noise = torch.Generator().manual_seed(3)
+    lengths = [3, 9, 1, 12, 7, 7, 2, 5]
+    prompts = [[7, 8, 9, 10] if row < 4 else [5, 6] for row in range(P * G)]
+    said = [torch.randint(10, 400, (n,), generator=noise).tolist() for n in lengths]
+    masks = [[1] * n for n in lengths]
+    masks[1] = [1, 1, 0, 0, 1, 1, 1, 0, 0]  # the env has the last word
+    masks[3] = [0] * 12  # truncated, left out of the loss
+    logprobs = [(-10.8 + spread * torch.randn(n, generator=noise)).tolist() for n in lengths]
+    return {"prompt_ids": prompts, "completion_ids": said, "logprobs": logprobs, "env_mask": masks}
+
+
+def train(
+    kind: Any,
+    model: Path,
+    folder: Path,
+    rows: Any,
+    *,
+    apart: bool = True,
+    most_gap: float | None = None,
+    shapes: Any = None,
+    **options: Any,
+) -> Any:
+    """One step from the same weights; returns the gradient as the step it made, and the log."""
+    from datasets import Dataset
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, PrinterCallback
+
+    os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    learner = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "down_proj"]))
+    for name, weight in learner.named_parameters():
+        if "lora_B" in name:  # so that A has a gradient too
+            torch.nn.init.normal_(weight, std=0.05)
+    if shapes is not None:
+        words = learner.get_input_embeddings()
+        words.register_forward_hook(lambda _, inputs, __: shapes.append(tuple(inputs[0].shape)))
+    before = {n: p.detach().clone() for n, p in learner.named_parameters() if p.requires_grad}
+    arguments = {
+        "max_steps": 1,
+        "per_device_train_batch_size": MICRO,
+        "gradient_accumulation_steps": P * G // MICRO,
+        "num_generations": G,
+        "max_completion_length": 12,
+        "learning_rate": 1.0,
+        "optim": "sgd",
+        "max_grad_norm": 0.0,
+        "shuffle_dataset": False,
+        "report_to": "none",
+        "logging_steps": 1,
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "output_dir": str(folder),
+    }
+    trainer = kind(
+        model=learner,
+        reward_funcs=lambda prompts, **_: REWARDS,
+        args=trl.GRPOConfig(**arguments, **options),
+        train_dataset=Dataset.from_dict({"prompt": [str(i) for i in range(P)]}),
+        processing_class=tokenizer_of(model),
+        rollout_func=lambda prompts, trainer: {k: list(v) for k, v in rows.items()},
+    )
+    trainer.remove_callback(PrinterCallback)
+    if apart:
+        beside_a_sampler(trainer, most_gap)
+    trainer.train()
+    step = {n: p.detach() - before[n] for n, p in learner.named_parameters() if n in before}
+    (log,) = [log for log in trainer.state.log_history if "reward" in log]
+    return step, log
+
+
+@cache
+def tokenizer_of(model: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(model)
+
+
+def beside_a_sampler(trainer: Any, most_gap: float | None) -> None:
+    from taskgym.training.grpo_trainer import _Synced
+
+    if hasattr(trainer, "correct_for_the_sampler"):
+        trainer.correct_for_the_sampler(most_gap)
+    else:  # TRL's own path, led to believe in an engine
+        trainer.use_vllm, trainer.vllm_generation, trainer._last_loaded_step = True, _Synced(), -1
+
+
+def both(model: Path, folder: Path, apart: bool = True, **options: Any) -> Any:
+    """What TRL's trainer and ours make of the same rows."""
+    from taskgym.training.grpo_trainer import trainer_class
+
+    theirs = train(trl.GRPOTrainer, model, folder, ragged(), apart=apart, **options)
+    return theirs, train(trainer_class(), model, folder, ragged(), apart=apart, **options)
+
+
+def assert_same_step(theirs: Any, ours: Any) -> None:
+    assert max(change.abs().max() for change in theirs.values()) > 1e-3
+    for name, change in theirs.items():
+        torch.testing.assert_close(ours[name], change, rtol=1e-3, atol=1e-6)
+
+
+def first_is_quick(*names: str) -> Any:
+    return [names[0], *(pytest.param(name, marks=pytest.mark.slow) for name in names[1:])]
+
+
+@pytest.mark.parametrize(
+    "loss", first_is_quick("dapo", "grpo", "dr_grpo", "cispo", "sapo", "luspo")
+)
+def test_the_step_is_trl_s_for_every_loss(loss: str, tiny_model: Path, tmp_path: Path) -> None:
+    (theirs, _), (ours, _) = both(tiny_model, tmp_path, apart=False, loss_type=loss, beta=0.04)
+    assert_same_step(theirs, ours)
+
+
+@pytest.mark.parametrize(
+    "mode", first_is_quick("sequence_mask", "sequence_truncate", "token_mask", "token_truncate")
+)
+def test_the_weight_against_the_sampler_is_trl_s(
+    mode: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    options = {"vllm_importance_sampling_mode": mode, "vllm_importance_sampling_clip_max": 1.2}
+    (theirs, log), (ours, our_log) = both(tiny_model, tmp_path, **options)
+    assert_same_step(theirs, ours)
+    sampling = [name for name in log if name.startswith("sampling/")]
+    assert len(sampling) == 5
+    for name in sampling:
+        assert our_log[name] == pytest.approx(log[name], rel=1e-3), name
+
+
+@pytest.mark.slow
+def test_the_weight_is_trl_s_for_vespo_and_sequences(tiny_model: Path, tmp_path: Path) -> None:
+    mode = {"vllm_importance_sampling_mode": "token_truncate"}
+    for options in ({"loss_type": "vespo"}, {"importance_sampling_level": "sequence"}):
+        (theirs, _), (ours, _) = both(tiny_model, tmp_path, **options, **mode)
+        assert_same_step(theirs, ours)
+
+
+def test_each_row_is_looked_at_once_and_no_wider_than_its_micro_batch(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    from taskgym.training.grpo_trainer import trainer_class
+
+    shapes: list[tuple[int, ...]] = []
+    train(trainer_class(), tiny_model, tmp_path, ragged(), shapes=shapes)
+    # prompt + tokens up to the last in the loss: 4+7, 2+7 | 2+7, 4+3 | 2+5, 4+1 | 4+0, 2+2
+    assert shapes == [(2, 11), (2, 11), (2, 9), (2, 6)]
+
+
+def test_a_run_whose_sampler_is_another_policy_is_stopped(tiny_model: Path, tmp_path: Path) -> None:
+    from taskgym.training.grpo_trainer import trainer_class
+
+    far = ragged()
+    far["logprobs"] = [[logprob - 2 for logprob in row] for row in far["logprobs"]]
+    with pytest.raises(SamplerGapError, match=r"step 1: .* differ by 1\.9\d+ nats a token"):
+        train(trainer_class(), tiny_model, tmp_path, far, most_gap=0.25)
+    _, log = train(trainer_class(), tiny_model, tmp_path, ragged(), most_gap=0.5)
+    assert 0.1 < log["sampling/sampling_logp_difference/mean"] < 0.4
+
+
+def test_only_a_sampler_of_whole_distributions_can_be_too_far_off() -> None:
+    from taskgym.agents.policy import Sampling
+
+    assert most_gap(0.0, Sampling()) == 0.25
+    assert most_gap(0.1, Sampling()) == 1.0
+    assert most_gap(0.0, Sampling(min_p=0.1)) is most_gap(0.0, Sampling(top_k=20)) is None
+
+
+# --- order and width ----------------------------------------------------------------------------
+
+
+def batch() -> dict[str, Any]:
+    prompt = torch.tensor([[0, 1, 1], [1, 1, 1], [0, 0, 1]])
+    said = torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]])
+    return {
+        "prompt_ids": prompt * 7,
+        "prompt_mask": prompt,
+        "completion_ids": said * 9,
+        "completion_mask": said,
+        "tool_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 1], [1, 0, 1, 0]]),
+        "advantages": torch.tensor([0.1, 0.2, 0.3]),
+        "num_images": [1, 2, 3],
+        "num_items_in_batch": torch.tensor(5),
+        "token_type_ids": torch.arange(21).view(3, 7),
+        "ref_per_token_logps": None,
+    }
+
+
+def test_rows_keep_together_when_they_are_ordered() -> None:
+    ordered = longest_first(batch())  # 2 + 2, 3 + 1, 1 + 3 tokens that count: a tie stays as it was
+    assert ordered["num_images"] == [1, 2, 3]
+    other = batch()
+    other["tool_mask"][2, 3] = 1
+    ordered = longest_first(other)
+    assert ordered["num_images"] == [3, 1, 2]
+    assert ordered["advantages"].tolist() == pytest.approx([0.3, 0.1, 0.2])
+    assert ordered["num_items_in_batch"] == 5 and ordered["ref_per_token_logps"] is None
+    assert ordered["token_type_ids"][0, 0] == 14
+
+
+def test_a_micro_batch_is_cut_to_its_longest_prompt_and_last_token_in_the_loss() -> None:
+    rows = {k: v[::2] if torch.is_tensor(v) and v.ndim else v for k, v in batch().items()}
+    cut = narrowed(rows)
+    assert cut["prompt_ids"].tolist() == [[7, 7], [0, 7]]
+    assert cut["completion_ids"].tolist() == [[9, 9, 0], [9, 9, 9]]
+    assert cut["token_type_ids"].tolist() == [[1, 2, 3, 4, 5], [15, 16, 17, 18, 19]]
+    assert loss_mask(cut).sum() == loss_mask(rows).sum()
+
+
+def test_a_micro_batch_without_a_loss_keeps_one_token() -> None:
+    rows = batch()
+    rows["tool_mask"] = torch.zeros_like(rows["tool_mask"])
+    assert narrowed(rows)["completion_ids"].shape == (3, 1)

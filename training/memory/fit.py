@@ -1,0 +1,173 @@
+"""Settles what a config leaves to the memory of the GPU, or says what would fit instead."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+from taskgym.envs import SingleTurnEnv
+from taskgym.training.config import TrainConfig
+from taskgym.training.devices import card_of, gpu_memory, has_cuda
+from taskgym.training.errors import ModelError
+from taskgym.training.memory.plan import GIB, Demand, Plan, choose
+from taskgym.training.memory.sizes import Asked, Sizes, UnforeseenError, measure
+from taskgym.training.memory.table import as_line, as_table
+from taskgym.training.models import has_unsloth
+from taskgym.training.readers import find_model
+from taskgym.training.recipes import sisters
+from taskgym.training.tasks import TaskPlan
+
+logger = logging.getLogger(__name__)
+
+# Tokens, where max_model_len does not say: of a prompt, and of an episode of several turns.
+_PROMPT, _EPISODE = 1024, 4096
+_FIRST_TURN = 256  # tokens of an episode before its first reply
+_BLIND_SHARE = 0.4  # of the card for vLLM, where nothing can be foreseen
+_SHORTER = 256  # tokens by which a length is shortened to find one that fits
+
+
+def settled(config: TrainConfig, tasks: TaskPlan) -> TrainConfig:
+    """The config with what it leaves open chosen for this GPU; without a GPU, as it is.
+
+    What a person has stated stays.
+
+    Raises:
+        ModelError: It cannot fit; the message names what does.
+    """
+    if not has_cuda():
+        return config
+    try:
+        plan = plan_for(config, tasks, gpu_memory())
+    except UnforeseenError as error:
+        logger.warning("the memory of this run cannot be foreseen: %s", error)
+        share = config.gpu_memory_utilization or _BLIND_SHARE
+        return dataclasses.replace(config, gpu_memory_utilization=share)
+    print(as_line(plan))
+    return dataclasses.replace(
+        config,
+        grpo=dataclasses.replace(config.grpo, micro_batch=plan.micro_batch),
+        gpu_memory_utilization=round(plan.share, 4),
+        standby=plan.standby,
+        decode_rows=plan.decode_rows,
+    )
+
+
+def table(config: TrainConfig, tasks: TaskPlan) -> str:
+    """What `--plan` prints.
+
+    Raises:
+        ConfigError: No GPU is here, and no card was named.
+        ModelError: It cannot fit; the message names what does.
+    """
+    text = as_table(plan_for(config, tasks, card_of(config.plan)))
+    if config.max_model_len:
+        return text
+    tokens = sum(_lengths(config, tasks))
+    return f"{text}\nassumed: {tokens:,} tokens of a prompt and its completion; say --max-model-len"
+
+
+def plan_for(config: TrainConfig, tasks: TaskPlan, memory: float) -> Plan:
+    """How a run shares a card.
+
+    Args:
+        config: The run's.
+        tasks: Of its env.
+        memory: GiB of the card.
+
+    Raises:
+        ModelError: It cannot fit, or the model is not to be had.
+        UnforeseenError: Nothing is known of this model's memory.
+    """
+    sees = tasks.pictures > 0
+    demand = _demand(config, tasks)
+    sizes = measure(
+        Asked(
+            model=find_model(config.model, sees),
+            lora=config.lora,
+            sees=sees,
+            four_bit=config.load_in_4bit,
+            prompt=demand.prompt,
+            completion=demand.completion,
+            rows=demand.rows,
+        )
+    )
+    if not demand.context:
+        demand = dataclasses.replace(demand, context=sizes.context)
+    if plan := choose(sizes, demand, memory * GIB):
+        return plan
+    if plan := choose(sizes, demand, memory * GIB, spare=0.0):
+        logger.warning("this run takes all of the GPU's memory, if not more: %s", as_line(plan))
+        return plan
+    raise ModelError(_refusal(config, sizes, demand, memory))
+
+
+def _demand(config: TrainConfig, tasks: TaskPlan) -> Demand:
+    prompt, completion = _lengths(config, tasks)
+    unsloth = config.loader == "unsloth" or (config.loader == "auto" and has_unsloth())
+    own = config.policy == "vllm" or (config.policy == "server" and not config.server_url)
+    shared = config.policy == "vllm" and unsloth
+    return Demand(
+        completions=config.grpo.completions,
+        prompt=prompt,
+        completion=completion,
+        context=config.max_model_len,
+        engine="shared" if shared else "own" if own else "none",
+        decodes=config.policy == "transformers",
+        decode_rows=config.decode_rows,
+        eight_bit="8bit" in config.grpo.optim,
+        reference=config.grpo.beta > 0,
+        micro_batch=config.grpo.micro_batch,
+        share=config.gpu_memory_utilization if own else 0.0,
+        standby=config.standby if _may_sleep(config) else False,
+    )
+
+
+def _may_sleep(config: TrainConfig) -> bool:
+    """A server cannot, nor an engine that writes while the learner computes."""
+    return config.policy == "vllm" and not config.grpo.max_staleness
+
+
+def _lengths(config: TrainConfig, tasks: TaskPlan) -> tuple[int, int]:
+    """Tokens of the longest prompt and of what follows it."""
+    if not isinstance(tasks.env, SingleTurnEnv):
+        whole = config.max_model_len or _EPISODE
+        return min(_FIRST_TURN, whole - 1), max(whole - _FIRST_TURN, 1)
+    whole = config.max_model_len or config.sampling.max_tokens + _PROMPT
+    completion = min(config.sampling.max_tokens, whole - 1)
+    return whole - completion, completion
+
+
+def _refusal(config: TrainConfig, sizes: Sizes, demand: Demand, memory: float) -> str:
+    needed = next(g for g in count(int(memory) + 1) if choose(sizes, demand, g * GIB))
+    fitting = next(_fitting(config, sizes, demand, memory), "a smaller --model")
+    return (
+        f"{config.model or 'the default model'} does not fit into this GPU: as asked the run takes "
+        f"a card of {needed} GiB, and this one has {memory:.1f}; what fits: {fitting}"
+    )
+
+
+def _fitting(config: TrainConfig, sizes: Sizes, demand: Demand, memory: float) -> Iterator[str]:
+    """Changes that let it fit, the smallest first."""
+
+    def tried(sizes: Sizes = sizes, **changed: Any) -> Plan | None:
+        return choose(sizes, dataclasses.replace(demand, **changed), memory * GIB)
+
+    if demand.micro_batch and (plan := tried(micro_batch=0)):
+        yield f"--grpo.micro-batch {plan.micro_batch}"
+    if demand.share and (plan := tried(share=0.0)):
+        yield f"--gpu-memory-utilization {plan.share:.2f}"
+    if _may_sleep(config) and config.standby is False and tried(standby=True):
+        yield "--standby"
+    for recipe in sisters(config.recipe, memory)[:1] if config.recipe else []:
+        yield f"--recipe {recipe}"
+    if not config.load_in_4bit and tried(dataclasses.replace(sizes, weights=sizes.four_bit)):
+        yield "--load-in-4bit"
+    for whole in range(demand.length - _SHORTER, demand.prompt, -_SHORTER):
+        part = whole / demand.length
+        peaks = {n: (int(peak * part), logits) for n, (peak, logits) in sizes.peaks.items()}
+        shorter = dataclasses.replace(sizes, peaks=peaks)
+        if tried(shorter, completion=whole - demand.prompt, context=whole, micro_batch=min(peaks)):
+            yield f"--max-model-len {whole} --sampling.max-tokens {whole - demand.prompt}"

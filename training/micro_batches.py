@@ -1,0 +1,71 @@
+"""Rows of a generation batch in the order and width that cost the learner least.
+
+The loss does not see any of it: rows are summed in whatever order, and only tokens that no loss
+mask selects are cut off. Axes: B rows, P prompt tokens padded on the left, T completion tokens
+padded on the right.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Batch = dict[str, Any]  # TRL's: tensors and lists with a first axis of B, and scalars
+
+_PROMPT = ("prompt_ids", "prompt_mask")
+_COMPLETION = (
+    "completion_ids",
+    "completion_mask",
+    "tool_mask",
+    "old_per_token_logps",
+    "ref_per_token_logps",
+    "sampling_per_token_logps",
+    "importance_sampling_ratio",
+)
+_BOTH = ("token_type_ids", "mm_token_type_ids")
+
+
+def loss_mask(batch: Batch) -> Tensor:
+    """Which completion tokens the loss counts, (B, T)."""
+    mask: Tensor = batch["completion_mask"]
+    return mask * batch["tool_mask"] if "tool_mask" in batch else mask
+
+
+def longest_first(batch: Batch) -> Batch:
+    """The same rows, those with most tokens to compute first.
+
+    An out-of-memory then shows in the first micro-batch of the first step, and neighbours are of
+    like length, so that little is padded.
+    """
+    prompt_B, completion_B = _lengths(batch)
+    order_B = (prompt_B + completion_B).argsort(descending=True, stable=True)
+    return {name: _permuted(value, order_B) for name, value in batch.items()}
+
+
+def narrowed(batch: Batch) -> Batch:
+    """A micro-batch no wider than its own longest prompt and its own last token in a loss.
+
+    What follows the last token in the loss cannot change it, since models read from left to right.
+    """
+    prompt_B, completion_B = _lengths(batch)
+    first = batch["prompt_ids"].shape[1] - int(prompt_B.max())
+    last = max(1, int(completion_B.max()))
+    end = batch["prompt_ids"].shape[1] + last
+    spans = dict.fromkeys(_PROMPT, slice(first, None))
+    spans |= dict.fromkeys(_COMPLETION, slice(last)) | dict.fromkeys(_BOTH, slice(first, end))
+    return {k: v[:, spans[k]] if k in spans and v is not None else v for k, v in batch.items()}
+
+
+def _lengths(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Tokens of each prompt, and of each completion up to its last one in the loss; both (B,)."""
+    mask_BT = loss_mask(batch)
+    upto_T = torch.arange(1, mask_BT.shape[1] + 1, device=mask_BT.device)
+    return batch["prompt_mask"].sum(1), (mask_BT * upto_T).amax(1)
+
+
+def _permuted(value: Any, order_B: Tensor) -> Any:
+    if isinstance(value, Tensor):
+        return value[order_B] if value.ndim else value
+    return [value[i] for i in order_B.tolist()] if value is not None else None
