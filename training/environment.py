@@ -16,7 +16,6 @@ _QUIET = {
     # Env steps run in threads; the tokenizers' own pool would warn about that.
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    "TRL_EXPERIMENTAL_SILENCE": "1",  # what is used of it is known, and pinned by tests
 }
 
 
