@@ -1,6 +1,7 @@
 """What we rely on of TRL's asynchronous trainer, and that it learns as the synchronous one does."""
 
 import json
+import os
 import queue
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,18 @@ from taskgym.training.models import Loaded, load_model
 
 torch = pytest.importorskip("torch")
 trl = pytest.importorskip("trl")
-pytest.importorskip("trl.experimental.async_grpo.packing", reason="TRL 1.15 wants Triton")
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def kernels() -> None:
+    """TRL 1.15 computes its losses in Triton alone, which a CPU can only interpret."""
+    from trl.trainer import utils
+
+    runs = torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
+    if not hasattr(utils, "_use_triton") and not runs:
+        pytest.skip("TRL 1.15 wants a GPU, or TRITON_INTERPRET=1 and Triton")
+
 
 G, P, MICRO = 4, 2, 4
 
@@ -229,7 +240,7 @@ def test_the_model_is_after_training_as_it_was_before(tiny_model: Path, tmp_path
     base = loaded.model.get_base_model()
     attention, forward = base.config._attn_implementation, base.forward
     with learning(loaded, Worker(samples()), tmp_path):
-        assert base.config._attn_implementation != attention
+        assert base.forward != forward
     assert base.config._attn_implementation == attention
     assert base.forward == forward
 
