@@ -49,7 +49,8 @@ def start_engine(
         dtype: Of the weights, by vLLM's names: `bfloat16`, `float32`, ...; the learner's.
         max_lora_rank: The largest rank an adapter may have.
         max_model_len: Tokens of a prompt and its completion at most; None: the model's own limit.
-        gpu_memory_utilization: Share of the GPU's memory for weights and cache; a CPU ignores it.
+        gpu_memory_utilization: Share of the GPU's memory for weights and cache; of a CPU's so much
+            must be free.
         on_cpu: Runs eagerly, since compiling for a CPU takes minutes and gains little.
         four_bit: Quantises the weights as bitsandbytes does for the learner.
         standby: Lets the engine sleep and give back its memory (`StandbyPolicy`).

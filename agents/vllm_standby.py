@@ -41,4 +41,7 @@ class StandbyPolicy(VllmPolicy):
 
     def _wake(self) -> None:
         if self._engine.model_config.enable_sleep_mode and self._engine.is_sleeping():
+            import torch
+
+            torch.cuda.empty_cache()  # what the learner has freed: the engine asks the driver
             self._engine.wake_up()

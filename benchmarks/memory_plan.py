@@ -126,7 +126,9 @@ def row(found: dict[str, Any]) -> str:
     foreseen = sum(found["foreseen"].values())
     apart = found["foreseen"]["CUDA and kernels"] + found["foreseen"]["allocator's gaps"]
     taken, used = found["reserved"] + found["cuda"], found["used"]
-    ratios = (foreseen / max(taken, 1), (foreseen - apart) / max(used, 1))
+    if not used:
+        return f"{foreseen / GIB:10.2f}  nothing is measured without a GPU"
+    ratios = foreseen / taken, (foreseen - apart) / used
     return (
         f"{foreseen / GIB:10.2f}{taken / GIB:10.2f}{ratios[0]:10.3f}"
         f"{used / GIB:10.2f}{ratios[1]:10.3f}{found['seconds']:9.1f}s"

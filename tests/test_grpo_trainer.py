@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 trl = pytest.importorskip("trl")
 torch = pytest.importorskip("torch")
 
-from taskgym.training.micro_batches import longest_first, loss_mask, narrowed  # noqa: E402
+from taskgym.training.micro_batches import longest_first, loss_mask, narrowed, packed  # noqa: E402
 from taskgym.training.sampler_gap import SamplerGapError, most_gap  # noqa: E402
 
 P, G = 4, 2
@@ -166,8 +168,9 @@ def test_each_row_is_looked_at_once_and_no_wider_than_its_micro_batch(
 
     shapes: list[tuple[int, ...]] = []
     train(trainer_class(), tiny_model, tmp_path, ragged(), shapes=shapes)
-    # prompt + tokens up to the last in the loss: 4+7, 2+7 | 2+7, 4+3 | 2+5, 4+1 | 4+0, 2+2
-    assert shapes == [(2, 11), (2, 11), (2, 9), (2, 6)]
+    # prompt + tokens up to the last in the loss: 4+7, 2+7 | 2+7, 4+3 | 2+5, 4+1, 4+0 | 2+2; memory
+    # for two rows of the longest, 4+12, holds three of 9 tokens
+    assert shapes == [(2, 11), (2, 11), (3, 9), (1, 4)]
 
 
 def test_a_run_whose_sampler_is_another_policy_is_stopped(tiny_model: Path, tmp_path: Path) -> None:
@@ -184,9 +187,10 @@ def test_a_run_whose_sampler_is_another_policy_is_stopped(tiny_model: Path, tmp_
 def test_only_a_sampler_of_whole_distributions_can_be_too_far_off() -> None:
     from taskgym.agents.policy import Sampling
 
-    assert most_gap(0.0, Sampling()) == 0.25
-    assert most_gap(0.1, Sampling()) == 1.0
-    assert most_gap(0.0, Sampling(min_p=0.1)) is most_gap(0.0, Sampling(top_k=20)) is None
+    assert most_gap(0.0, Sampling(), 0) == 0.25 and most_gap(0.0, Sampling(), 1) == 1.0
+    assert most_gap(0.2, Sampling(), 0) == most_gap(0.2, Sampling(), 1) == 2.0
+    for truncated in (Sampling(min_p=0.1), Sampling(top_k=20), Sampling(top_p=0.9)):
+        assert most_gap(0.0, truncated, 0) is None
 
 
 # --- order and width ----------------------------------------------------------------------------
@@ -228,6 +232,37 @@ def test_a_micro_batch_is_cut_to_its_longest_prompt_and_last_token_in_the_loss()
     assert cut["completion_ids"].tolist() == [[9, 9, 0], [9, 9, 9]]
     assert cut["token_type_ids"].tolist() == [[1, 2, 3, 4, 5], [15, 16, 17, 18, 19]]
     assert loss_mask(cut).sum() == loss_mask(rows).sum()
+
+
+def of_lengths(prompts: list[int], said: list[int]) -> dict[str, Any]:
+    def masks(lengths: list[int]) -> Any:
+        return torch.tensor([[1] * n + [0] * (40 - n) for n in lengths])
+
+    return longest_first({"prompt_mask": masks(prompts), "completion_mask": masks(said)})
+
+
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 20), st.integers(0, 40)), min_size=1, max_size=30),
+    rows=st.integers(1, 8),
+    at_least=st.integers(1, 40),
+)
+def test_no_micro_batch_takes_more_memory_than_one_of_the_longest_rows(
+    lengths: list[tuple[int, int]], rows: int, at_least: int
+) -> None:
+    batch = of_lengths(*map(list, zip(*lengths, strict=True)))
+    parts = packed(batch, rows, 30, at_least)
+    assert [i for part in parts for i in range(part.start, part.stop)] == [*range(len(lengths))]
+    prompt_B, said_B = (batch[f"{kind}_mask"].sum(1) for kind in ("prompt", "completion"))
+    most = rows * max(30, prompt_B.max() + said_B.max())
+    for part in parts:
+        assert (part.stop - part.start) * (prompt_B[part].max() + said_B[part].max()) <= most
+    assert len(parts) >= min(at_least, len(lengths))
+    assert len(packed(batch, rows, 30)) <= -(-len(lengths) // rows)
+
+
+def test_rows_half_as_long_share_a_micro_batch_twice_as_often() -> None:
+    batch = of_lengths([10] * 10, [30] * 2 + [10] * 8)
+    assert [part.stop - part.start for part in packed(batch, 2, 40)] == [2, 4, 4]
 
 
 def test_a_micro_batch_without_a_loss_keeps_one_token() -> None:

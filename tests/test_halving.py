@@ -13,7 +13,7 @@ from taskgym.training.halving import MemoryFullError, halving  # noqa: E402
 from taskgym.training.metrics import MetricsFile  # noqa: E402
 from taskgym.training.models import load_model  # noqa: E402
 from taskgym.training.train import train as run  # noqa: E402
-from test_grpo_trainer import MICRO, G, P, assert_same_step, ragged, train  # noqa: E402
+from test_grpo_trainer import MICRO, assert_same_step, ragged, train  # noqa: E402
 from test_training import config  # noqa: E402, F401
 
 
@@ -22,15 +22,15 @@ def slow(case: Any) -> Any:
 
 
 class Card:
-    """Memory for so many rows: a model's forward pass with more runs out of it."""
+    """Memory for so many tokens: a model's forward pass with more runs out of it."""
 
-    def __init__(self, rows: int, from_call: int = 0):
-        self.rows, self.from_call, self.seen = rows, from_call, []
+    def __init__(self, tokens: int, from_call: int = 0):
+        self.tokens, self.from_call, self.seen = tokens, from_call, []
 
     def __call__(self, module: Any, args: Any, kwargs: Any) -> None:
-        rows = len(kwargs["input_ids"])
-        self.seen.append(rows)
-        if rows > self.rows and len(self.seen) > self.from_call:
+        tokens = kwargs["input_ids"].numel()
+        self.seen.append(tokens)
+        if tokens > self.tokens and len(self.seen) > self.from_call:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
@@ -52,6 +52,7 @@ def ours() -> Any:
     return halving(trainer_class())
 
 
+HALF = MICRO * (4 + 12) // 2  # tokens: the longest prompt and max_completion_length
 CASES = [("dapo", 2), ("dapo", 0), ("grpo", 0), ("dr_grpo", 2)]
 
 
@@ -60,10 +61,12 @@ def test_the_step_in_parts_is_the_whole_step(
     loss: str, from_call: int, tiny_model: Path, tmp_path: Path
 ) -> None:
     whole, _ = train(ours(), tiny_model, tmp_path, ragged(), loss_type=loss)
-    card = Card(rows=1, from_call=from_call)  # full in the first micro-batch, or in the third
+    # half of what a micro-batch may have; full in the first one, or in the third
+    card = Card(HALF, from_call)
     parted, _ = train(with_card(card, ours()), tiny_model, tmp_path, ragged(), loss_type=loss)
     assert_same_step(whole, parted)
-    assert card.seen == [MICRO] * (from_call + 1) + [1] * P * G
+    *before, _ = card.seen[: from_call + 1]
+    assert before == [22, 22][:from_call] and max(card.seen[from_call + 1 :]) <= HALF
 
 
 def test_a_memory_too_small_for_the_parts_as_well_stops_the_run(
@@ -72,11 +75,11 @@ def test_a_memory_too_small_for_the_parts_as_well_stops_the_run(
     with pytest.raises(
         MemoryFullError, match=r"step 1: .*2\.00 GiB.* with 1 completions in a pass"
     ):
-        train(with_card(Card(rows=0), ours()), tiny_model, tmp_path, ragged())
+        train(with_card(Card(0), ours()), tiny_model, tmp_path, ragged())
 
 
 def test_later_than_in_the_first_step_it_stops_the_run(tiny_model: Path, tmp_path: Path) -> None:
-    later = with_card(Card(rows=1), ours())
+    later = with_card(Card(HALF), ours())
     later._first_step = -1
     with pytest.raises(MemoryFullError, match=r"step 1: .*a resumed run takes them in parts"):
         train(later, tiny_model, tmp_path, ragged())
@@ -98,21 +101,24 @@ def test_a_run_goes_on_in_parts_and_keeps_what_it_learned_when_it_cannot(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    card = Card(rows=2)
+    calls = []
 
     def on_card(*args: Any, **options: Any) -> Any:
         loaded = load_model(*args, **options)
         causal = loaded.model.get_base_model()
-        causal.base_model.register_forward_pre_hook(learner_only(card, causal), with_kwargs=True)
+
+        def full_at_first_and_after_two_steps(module: Any, *inputs: Any) -> None:
+            if causal.training:
+                calls.append(1)
+                done = sum(len(p.read_text().splitlines()) for p in metrics())
+                if len(calls) == 1 or done == 2:
+                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+        causal.base_model.register_forward_pre_hook(full_at_first_and_after_two_steps)
         return loaded
 
-    def learner_only(card: Card, causal: Any) -> Any:
-        def hook(module: Any, args: Any, kwargs: Any) -> None:
-            if causal.training:
-                card.rows = 2 if len(card.seen) < 9 else 0  # nothing more after steps of 5 and 4
-                card(module, args, kwargs)
-
-        return hook
+    def metrics() -> Any:
+        return Path(config.output).glob("*/metrics.jsonl")
 
     monkeypatch.setattr("taskgym.training.train.load_model", on_card)
     with pytest.raises(RunError, match=r"step 3: .*Go on with: train_agent --resume"):

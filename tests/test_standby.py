@@ -7,6 +7,8 @@ import pytest
 from taskgym.agents.policy import RestingPolicy
 from taskgym.agents.vllm_standby import StandbyPolicy
 
+torch = pytest.importorskip("torch")
+
 
 class Engine:
     """As much of vLLM's engine as sleeping needs."""
@@ -41,6 +43,15 @@ def test_it_sleeps_until_it_is_asked(policy: Any) -> None:
     policy.load_adapter(None, 1)
     policy.load_adapter(None, 2)
     assert policy._engine.calls == ["sleep", "wake"] and policy.version == 2
+
+
+def test_what_the_learner_has_freed_is_there_before_it_wakes(
+    policy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: policy._engine.calls.append("empty"))
+    policy.rest()
+    policy.load_adapter(None, 1)
+    assert policy._engine.calls == ["sleep", "empty", "wake"]
 
 
 def test_an_engine_put_to_sleep_by_somebody_else_is_woken_too(policy: Any) -> None:

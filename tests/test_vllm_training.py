@@ -40,6 +40,24 @@ def test_two_steps_train_with_a_sampler_apart(
     train_two_steps(env, policy, cwd=tmp_path)
 
 
+def test_the_next_step_is_written_while_the_learner_computes(
+    policy: str, smollm2: Path, tmp_path: Path
+) -> None:
+    flags = ("--env", "GuessNumber-v0", "--policy", policy, *SMALL, "--steps", "3")
+    flags += ("--grpo.no-mask-truncated-completions",)
+    command("train_agent", *flags, "--grpo.max-staleness", "1", cwd=tmp_path)
+    (config,) = tmp_path.glob("runs/*/config.yaml")
+    folder = RunFolder(config.parent)
+    steps: list[Any] = MetricsFile(folder.metrics).read().steps
+    assert [step["sampling/staleness"] for step in steps] == [0, 1, 1]
+    gaps = [step["sampling/sampling_logp_difference/mean"] for step in steps]
+    assert gaps[0] < 1e-3 < min(gaps[1:]) and max(gaps) < 1
+    episodes = [json.loads(line) for line in folder.episodes.read_text().splitlines()]
+    written = {(e["step"], version) for e in episodes for version in e["adapter_versions"]}
+    assert written == {(1, 0), (2, 0), (3, 1)}
+    assert folder.finished and not any(episode["error"] for episode in episodes)
+
+
 def test_two_steps_train_on_a_server_that_runs_already(
     smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -234,8 +234,8 @@ class PolicyFlags:
     server_timeout: float = 600.0
     """Seconds until a request to the server counts as lost and is sent again."""
     gpu_memory_utilization: float = 0.0
-    """Share of the GPU's memory for vLLM's weights and cache. 0: what the learner leaves and the
-    completions of a step can use; nine tenths where nothing is learned."""
+    """Share of the GPU's memory for vLLM's weights and cache. 0: what the learner leaves and a
+    step's completions can use; nine tenths where nothing is learned."""
     decode_rows: int = 0
     """Completions that the learner's own model writes together (policy transformers); 0: as many as
     the GPU's memory has room for, 256 at most."""
@@ -308,7 +308,7 @@ class TrainConfig(PolicyFlags, EnvFlags):
     """Check everything that can be checked, print the resolved config, and stop."""
     plan: str = ""
     """Print what the run takes of the GPU's memory and what is picked for it, and stop; with a
-    number, of a card of so many GiB."""
+    number: of a card of so many GiB."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

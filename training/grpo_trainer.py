@@ -9,7 +9,14 @@ from typing import Any
 
 import torch
 import trl.trainer.utils
-from taskgym.training.micro_batches import Batch, longest_first, loss_mask, narrowed
+from taskgym.training.micro_batches import (
+    Batch,
+    longest_first,
+    loss_mask,
+    narrowed,
+    packed,
+    taken,
+)
 from taskgym.training.sampler_gap import DIFFERENCE, SamplerGap, check_gap
 from trl import GRPOTrainer
 from trl.trainer.utils import (
@@ -18,6 +25,9 @@ from trl.trainer.utils import (
     split_tensor_dict,
     unsplit_pixel_values_by_grid,
 )
+
+# Losses that are divided by the tokens of the whole step, whoever is in a micro-batch.
+_OVER_TOKENS = {"cispo", "dapo", "vespo"}
 
 
 class WatchedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
@@ -41,6 +51,10 @@ class WatchedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         if self.apart and self.accelerator.sync_gradients:
             self._check_gap()
         return loss
+
+    def in_parts(self, inputs: Batch, parts: int) -> list[Batch]:
+        """A micro-batch in some that take a so-manieth of its memory."""
+        return split(inputs, parts)
 
     def _check_gap(self) -> None:
         gaps = self._metrics["train"].get(f"{DIFFERENCE}/mean", [])
@@ -68,15 +82,18 @@ class UnslothTrainer(WatchedTrainer):
         return first
 
 
-class PaddingFreeTrainer(WatchedTrainer):
+class TrimmedTrainer(WatchedTrainer):
     """TRL's trainer with rows in the order of their length, and one forward pass for each.
 
-    TRL pads every row to the longest of the step, and looks at all of them once more to find how
-    likely the learner holds what was sampled. A generation of ours is learned from in one step, so
-    the loss's own forward pass knows that already.
+    TRL pads every row to the longest of the step, takes equally many of them in each pass, and
+    looks at all of them once more to find how likely the learner holds what was sampled. A
+    generation of ours is learned from in one step, so the loss's own forward pass knows that.
     """
 
+    _buffered_inputs: list[Batch | None]
     _gap: SamplerGap | None = None
+    _width = 0  # tokens of the longest prompt and the longest completion that there may be
+    _generated_at = -1  # the value of `_step` when the micro-batches were made
     _inputs: Batch | None = None  # of the loss that is being computed
 
     def correct_for_the_sampler(self, most_gap: float | None) -> None:
@@ -88,24 +105,72 @@ class PaddingFreeTrainer(WatchedTrainer):
             self.vllm_importance_sampling_clip_max,
         )
 
-    def _prepare_inputs(self, generation_batch: Any) -> Batch:
-        """The next micro-batch; the first of a step has all of them generated."""
-        place = self._step % self.args.steps_per_generation
-        if place == 0:
+    def training_step(self, model: Any, inputs: Any, *args: Any, **options: Any) -> torch.Tensor:
+        """TRL's, of the next micro-batch; nothing while there are fewer than TRL counts on."""
+        if self._place == 0 and self._generated_at != self._step:
+            model.train()
             self._buffered_inputs = self._micro_batches(
-                self._generate_and_score_completions(generation_batch)
+                self._generate_and_score_completions(inputs)
             )
-        inputs: Batch = self._buffered_inputs[place]
+            self._generated_at = self._step
+        if self._buffered_inputs[self._place] is None:
+            self._step += 1
+            return torch.zeros((), device=self.accelerator.device)
+        loss: torch.Tensor = super().training_step(model, inputs, *args, **options)
+        return loss
+
+    def _prepare_inputs(self, generation_batch: Any) -> Batch:
+        """The next micro-batch."""
+        inputs = self._buffered_inputs[self._place]
+        assert inputs is not None  # see `training_step`
         return inputs
 
-    def _micro_batches(self, batch: Batch) -> list[Batch]:
-        # bnpo's loss is a mean over the tokens of a micro-batch, so it matters who is in it.
-        order = shuffle_sequence_dict if self.loss_type == "bnpo" else longest_first
-        rows = order(split_pixel_values_by_grid(batch))
-        parts = split_tensor_dict(rows, self.args.steps_per_generation)
-        return [narrowed(unsplit_pixel_values_by_grid(part)) for part in parts]
+    @property
+    def _place(self) -> int:
+        """Of the micro-batch in its step."""
+        return int(self._step % self.args.steps_per_generation)
+
+    def in_parts(self, inputs: Batch, parts: int) -> list[Batch]:
+        """A micro-batch in some that take a so-manieth of its memory."""
+        if "pixel_values" in inputs or self.loss_type == "bnpo":
+            return split(inputs, parts)
+        rows = max(1, self.args.per_device_train_batch_size // parts)
+        return [narrowed(taken(inputs, part)) for part in packed(inputs, rows, self._width)]
+
+    def _micro_batches(self, batch: Batch) -> list[Batch | None]:
+        """As many as TRL counts on; those that are not needed are None and come first."""
+        places = self.args.steps_per_generation
+        if self.loss_type == "bnpo":
+            # Its loss is a mean over the tokens of a micro-batch, so it matters who is in it.
+            mixed = shuffle_sequence_dict(split_pixel_values_by_grid(batch))
+            return [*map(narrowed, split(unsplit_pixel_values_by_grid(mixed), places))]
+        rows = longest_first(split_pixel_values_by_grid(batch))
+        if "pixel_values" in rows:  # what they take of the memory does not show in the tokens
+            return [*map(narrowed, split(unsplit_pixel_values_by_grid(rows), places))]
+        self._width = rows["prompt_ids"].shape[1] + self.max_completion_length
+        parts = [narrowed(taken(rows, part)) for part in self._packed(rows)]
+        return [*[None] * (places - len(parts)), *parts]
+
+    def _packed(self, rows: Batch) -> list[slice]:
+        """The same number in all processes, which talk to each other in every micro-batch."""
+        most = self.args.per_device_train_batch_size
+        found = packed(rows, most, self._width)
+        counted = torch.tensor([len(found)], device=self.accelerator.device)
+        needed = int(self.accelerator.gather(counted).max())
+        return found if len(found) == needed else packed(rows, most, self._width, needed)
 
     def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
+        return self._weighed_loss(model, inputs) * self._share(inputs)
+
+    def _share(self, inputs: Batch) -> float:
+        """What a mean over rows counts, of micro-batches that TRL takes to be of equal size."""
+        if self.loss_type in _OVER_TOKENS:
+            return 1.0
+        micro_batches: int = self.current_gradient_accumulation_steps
+        whole: int = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        return len(inputs["completion_ids"]) * micro_batches / whole
+
+    def _weighed_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
         if self._gap is None:
             plain: torch.Tensor = super()._compute_loss(model, inputs)
             return plain
@@ -128,10 +193,10 @@ class PaddingFreeTrainer(WatchedTrainer):
         return found
 
 
-def trainer_class() -> type[PaddingFreeTrainer] | type[UnslothTrainer]:
+def trainer_class() -> type[TrimmedTrainer] | type[UnslothTrainer]:
     """The one for the trainer that TRL has here: its own, or Unsloth's in its place."""
     unsloth = GRPOTrainer.__name__.startswith("Unsloth")
-    return UnslothTrainer if unsloth else PaddingFreeTrainer
+    return UnslothTrainer if unsloth else TrimmedTrainer
 
 
 class _Synced:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from taskgym.envs import TaskgymError
-from taskgym.training.grpo_trainer import split
 from taskgym.training.micro_batches import Batch
 
 logger = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ def halving(trainer: type[Any]) -> type[Any]:
                 return super().compute_loss(model, inputs, *args, **options)
             before = 0.0
             with self._accumulating():
-                *parts, last = split(inputs, self._parts)
+                *parts, last = self.in_parts(inputs, self._parts)
                 for part in parts:
                     with self._in_mid_step():
                         loss = super().compute_loss(model, part, *args, **options)

@@ -77,7 +77,8 @@ def learn(
         rollout_func=sampler,
     )
     if isinstance(policy, ApartPolicy):
-        trainer.correct_for_the_sampler(most_gap(sync.noise, config.sampling))
+        most = most_gap(sync.noise, config.sampling, config.grpo.max_staleness)
+        trainer.correct_for_the_sampler(most)
     for theirs in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(theirs)
     try:

@@ -44,6 +44,46 @@ def longest_first(batch: Batch) -> Batch:
     return {name: _permuted(value, order_B) for name, value in batch.items()}
 
 
+def packed(batch: Batch, rows: int, width: int, at_least: int = 1) -> list[slice]:
+    """Which rows are looked at together: as many as fit the memory of a micro-batch of the longest.
+
+    Half as long rows fit twice as often, and a pass that is twice as full takes little longer: of a
+    small one much is spent on starting kernels.
+
+    Args:
+        batch: Rows in the order of their length, the longest first.
+        rows: Of a micro-batch that fits whatever its lengths.
+        width: Tokens of the longest prompt and the longest completion that there may be.
+        at_least: Micro-batches wanted; more than there are rows cannot be had.
+    """
+    prompt_B, said_B = (length_B.tolist() for length_B in _lengths(batch))
+    lengths = list(zip(prompt_B, said_B, strict=True))
+    budget = rows * max(width, max(prompt_B) + max(said_B))
+    parts, first, longest = [], 0, (0, 0)
+    for place, (prompt, said) in enumerate(lengths):
+        longest = max(longest[0], prompt), max(longest[1], said)
+        if (place + 1 - first) * sum(longest) > budget:
+            parts.append(slice(first, place))
+            first, longest = place, (prompt, said)
+    parts.append(slice(first, len(lengths)))
+    while len(parts) < min(at_least, len(lengths)):
+        largest = max(range(len(parts)), key=lambda i: parts[i].stop - parts[i].start)
+        whole = parts[largest]
+        middle = (whole.start + whole.stop) // 2
+        parts[largest : largest + 1] = [slice(whole.start, middle), slice(middle, whole.stop)]
+    return parts
+
+
+def taken(batch: Batch, part: slice) -> Batch:
+    """Some neighbouring rows of a batch."""
+    return {
+        name: value
+        if value is None or (isinstance(value, Tensor) and not value.ndim)
+        else value[part]
+        for name, value in batch.items()
+    }
+
+
 def narrowed(batch: Batch) -> Batch:
     """A micro-batch no wider than its own longest prompt and its own last token in a loss.
 

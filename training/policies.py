@@ -19,7 +19,9 @@ from taskgym.training.errors import ConfigError
 from taskgym.training.models import Base
 
 _NOT_AS_EXPECTED = (ServerError, LookupError, TypeError, ValueError)
-_ALONE = 0.9  # vLLM's share of a GPU without a learner, which else has settled it
+# vLLM's share of memory where nothing was stated and no learner's plan has settled it: of a GPU
+# that it has alone, and of a CPU's, of which so much must be free when it starts.
+_ALONE, _ON_CPU = 0.9, 0.4
 _PROBE_PATIENCE = 10.0  # seconds: before any work, a server that is not there is a mistake
 
 
@@ -169,11 +171,12 @@ def _adapters_at_a_time(config: PolicyFlags) -> int:
 
 
 def _engine_options(config: PolicyFlags, base: Base) -> dict[str, Any]:
+    unstated = _ALONE if has_cuda() else _ON_CPU
     return {
         "dtype": base.dtype,
         "max_lora_rank": base.rank,
         "max_model_len": config.max_model_len or None,
-        "gpu_memory_utilization": config.gpu_memory_utilization or _ALONE,
+        "gpu_memory_utilization": config.gpu_memory_utilization or unstated,
         "on_cpu": not has_cuda(),
         "four_bit": getattr(config, "load_in_4bit", False),  # the same weights as the learner's
     }

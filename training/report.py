@@ -90,7 +90,8 @@ def _cards(steps: Sequence[Json], evaluation: Json) -> Html:
     if math.isfinite(speed):
         cards.append(_card("sampling", f"{number(speed)} tokens/s", "mean over the steps"))
     seconds = sum(
-        float(np.nansum(column(steps, f"seconds/{phase}"))) for phase in ("wait", "learn", "sync")
+        float(np.nansum(column(steps, f"seconds/{phase}")))
+        for phase in ("wait", "learn", "sync", "canary")
     )
     if seconds:
         cards.append(_card("training time", duration(seconds), f"{len(steps)} steps"))

@@ -39,6 +39,7 @@ _PHASES = {
     "score": "waiting for environments and rewards",
     "learn": "loss, gradients and optimiser",
     "sync": "the new adapter goes to the sampler",
+    "canary": "a fixed text is compared in sampler and learner",
 }
 
 

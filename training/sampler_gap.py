@@ -22,6 +22,9 @@ _RATIO = "sampling/importance_sampling_ratio"
 # Nats a token, mean over a step. PPO's clip range lets a token move by 0.2; where the average token
 # is further off than that, the completions are another policy's, whatever weight they are given.
 _MOST = 0.25
+# One optimiser step between them explains more: a third of a nat where the learning rate is high.
+# At one nat the typical weight is e, and of whole completions next to none is left.
+_MOST_STALE = 1.0
 _TIMES_NOISE = 10.0  # mixtures of experts in bfloat16 part by 0.1 without any fault
 
 
@@ -29,16 +32,18 @@ class SamplerGapError(TaskgymError, RuntimeError):
     """Sampler and learner are too far apart on what was sampled for the step to teach anything."""
 
 
-def most_gap(noise: float, sampling: Sampling) -> float | None:
+def most_gap(noise: float, sampling: Sampling, staleness: int) -> float | None:
     """The mean gap of a step at which a run stops, in nats a token; None: at none.
 
     Args:
         noise: What the two differ by with the same adapter, as the canary measured it.
         sampling: How completions are drawn. Where that leaves out unlikely tokens, the sampler's
             log-probabilities are by intention not the learner's, and no gap is a fault.
+        staleness: Optimiser steps that may lie between them.
     """
-    truncated = sampling.top_p < 1 or sampling.top_k > 0 or sampling.min_p > 0
-    return None if truncated else max(_MOST, _TIMES_NOISE * noise)
+    if sampling.top_p < 1 or sampling.top_k > 0 or sampling.min_p > 0:
+        return None
+    return max(_MOST_STALE if staleness else _MOST, _TIMES_NOISE * noise)
 
 
 def check_gap(gap: float, most: float | None, step: int) -> None:

@@ -36,7 +36,7 @@ class Sync:
             version: What its completions carry: the optimiser steps that the adapter has seen.
 
         Returns:
-            `seconds/sync`, and for a sampler apart `sampling/canary_gap`.
+            `seconds/sync`, and for a sampler apart `seconds/canary` and `sampling/canary_gap`.
 
         Raises:
             SyncError: Sampler and learner do not agree on the canary's text.
@@ -46,6 +46,11 @@ class Sync:
             self._policy.load_adapter(None, version)
             return {"seconds/sync": time.perf_counter() - began}
         self._policy.load_adapter(Adapter.of(self._model), version)
+        synced = time.perf_counter()
         assert self._canary is not None
         gap = self._canary.check(self._policy)
-        return {"seconds/sync": time.perf_counter() - began, "sampling/canary_gap": gap}
+        return {
+            "seconds/sync": synced - began,
+            "seconds/canary": time.perf_counter() - synced,
+            "sampling/canary_gap": gap,
+        }

@@ -21,9 +21,9 @@ from taskgym.training.statistics import Interval
 
 _COMPARED = 5  # steps of a whole run that are compared, evenly spaced
 # What does not change what is learned, or is another draw of the same.
-_FREE = {"seed", "output", "save_every", "trackers", "recipe", "notebook", "versions"} | {
-    field.name for field in dataclasses.fields(PolicyFlags)
-}
+# Memory decides how the work is divided.
+_FREE = {"seed", "output", "save_every", "trackers", "recipe", "notebook", "versions"}
+_FREE |= {"standby", "grpo.micro_batch"} | {field.name for field in dataclasses.fields(PolicyFlags)}
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,9 @@ def _different(config: Json, recipe: str) -> dict[str, tuple[Any, Any]]:
     return {
         name: (theirs[name], ours[name])
         for name in theirs
-        if name.partition(".")[0] not in _FREE and name in ours and theirs[name] != ours[name]
+        if not _FREE & {name, name.partition(".")[0]}
+        and name in ours
+        and theirs[name] != ours[name]
     }
 
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
 from itertools import count
-from typing import Any
 
 from taskgym.envs import SingleTurnEnv
 from taskgym.training.config import TrainConfig
 from taskgym.training.devices import card_of, gpu_memory, has_cuda
 from taskgym.training.errors import ModelError
+from taskgym.training.memory.advice import what_fits
 from taskgym.training.memory.plan import GIB, Demand, Plan, choose
-from taskgym.training.memory.sizes import Asked, Sizes, UnforeseenError, measure
+from taskgym.training.memory.sizes import Asked, UnforeseenError, measure
 from taskgym.training.memory.table import as_line, as_table
 from taskgym.training.models import has_unsloth
 from taskgym.training.readers import find_model
-from taskgym.training.recipes import sisters
 from taskgym.training.tasks import TaskPlan
 
 logger = logging.getLogger(__name__)
@@ -26,7 +24,6 @@ logger = logging.getLogger(__name__)
 _PROMPT, _EPISODE = 1024, 4096
 _FIRST_TURN = 256  # tokens of an episode before its first reply
 _BLIND_SHARE = 0.4  # of the card for vLLM, where nothing can be foreseen
-_SHORTER = 256  # tokens by which a length is shortened to find one that fits
 
 
 def settled(config: TrainConfig, tasks: TaskPlan) -> TrainConfig:
@@ -81,27 +78,36 @@ def plan_for(config: TrainConfig, tasks: TaskPlan, memory: float) -> Plan:
         ModelError: It cannot fit, or the model is not to be had.
         UnforeseenError: Nothing is known of this model's memory.
     """
-    sees = tasks.pictures > 0
     demand = _demand(config, tasks)
-    sizes = measure(
-        Asked(
-            model=find_model(config.model, sees),
-            lora=config.lora,
-            sees=sees,
-            four_bit=config.load_in_4bit,
-            prompt=demand.prompt,
-            completion=demand.completion,
-            rows=demand.rows,
-        )
-    )
-    if not demand.context:
-        demand = dataclasses.replace(demand, context=sizes.context)
+    asked = _asked(config, tasks.pictures > 0, demand)
+    sizes = measure(asked)
+    demand = dataclasses.replace(demand, context=demand.context or sizes.context)
     if plan := choose(sizes, demand, memory * GIB):
         return plan
     if plan := choose(sizes, demand, memory * GIB, spare=0.0):
         logger.warning("this run takes all of the GPU's memory, if not more: %s", as_line(plan))
         return plan
-    raise ModelError(_refusal(config, sizes, demand, memory))
+    others = dataclasses.replace(demand, micro_batch=0).rows
+    sizes = measure(dataclasses.replace(asked, rows=tuple({*asked.rows, *others})))
+    needed = next(g for g in count(int(memory) + 1) if choose(sizes, demand, g * GIB))
+    raise ModelError(
+        f"{config.model or 'the default model'} does not fit into this GPU: as asked the run takes "
+        f"a card of {needed} GiB, and this one has {memory:.1f}; what fits: "
+        f"{what_fits(config, sizes, demand, memory * GIB)}"
+    )
+
+
+def _asked(config: TrainConfig, sees: bool, demand: Demand) -> Asked:
+    return Asked(
+        model=find_model(config.model, sees),
+        lora=config.lora,
+        sees=sees,
+        four_bit=config.load_in_4bit,
+        prompt=demand.prompt,
+        completion=demand.completion,
+        rows=demand.rows,
+        warmup=(config.warmup.batch, config.warmup.max_tokens) if config.warmup.data else (0, 0),
+    )
 
 
 def _demand(config: TrainConfig, tasks: TaskPlan) -> Demand:
@@ -138,36 +144,3 @@ def _lengths(config: TrainConfig, tasks: TaskPlan) -> tuple[int, int]:
     whole = config.max_model_len or config.sampling.max_tokens + _PROMPT
     completion = min(config.sampling.max_tokens, whole - 1)
     return whole - completion, completion
-
-
-def _refusal(config: TrainConfig, sizes: Sizes, demand: Demand, memory: float) -> str:
-    needed = next(g for g in count(int(memory) + 1) if choose(sizes, demand, g * GIB))
-    fitting = next(_fitting(config, sizes, demand, memory), "a smaller --model")
-    return (
-        f"{config.model or 'the default model'} does not fit into this GPU: as asked the run takes "
-        f"a card of {needed} GiB, and this one has {memory:.1f}; what fits: {fitting}"
-    )
-
-
-def _fitting(config: TrainConfig, sizes: Sizes, demand: Demand, memory: float) -> Iterator[str]:
-    """Changes that let it fit, the smallest first."""
-
-    def tried(sizes: Sizes = sizes, **changed: Any) -> Plan | None:
-        return choose(sizes, dataclasses.replace(demand, **changed), memory * GIB)
-
-    if demand.micro_batch and (plan := tried(micro_batch=0)):
-        yield f"--grpo.micro-batch {plan.micro_batch}"
-    if demand.share and (plan := tried(share=0.0)):
-        yield f"--gpu-memory-utilization {plan.share:.2f}"
-    if _may_sleep(config) and config.standby is False and tried(standby=True):
-        yield "--standby"
-    for recipe in sisters(config.recipe, memory)[:1] if config.recipe else []:
-        yield f"--recipe {recipe}"
-    if not config.load_in_4bit and tried(dataclasses.replace(sizes, weights=sizes.four_bit)):
-        yield "--load-in-4bit"
-    for whole in range(demand.length - _SHORTER, demand.prompt, -_SHORTER):
-        part = whole / demand.length
-        peaks = {n: (int(peak * part), logits) for n, (peak, logits) in sizes.peaks.items()}
-        shorter = dataclasses.replace(sizes, peaks=peaks)
-        if tried(shorter, completion=whole - demand.prompt, context=whole, micro_batch=min(peaks)):
-            yield f"--max-model-len {whole} --sampling.max-tokens {whole - demand.prompt}"

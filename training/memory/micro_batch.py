@@ -95,6 +95,7 @@ def step(model: Any, storages: Storages, ids_BT: torch.Tensor, prompt: int) -> N
     storages.kind = ACTIVATIONS
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mask_BT = torch.ones_like(ids_BT)
+        mask_BT[0, 0] = 0  # one prompt is shorter, so that attention needs its mask
         out = causal.base_model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
         hidden_NH = out.last_hidden_state[:, prompt - 1 : -1].flatten(0, 1).clone()
         del out

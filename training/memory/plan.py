@@ -109,8 +109,8 @@ class Plan:
     @cached_property
     def learning(self) -> Parts:
         """What it holds when it takes most."""
-        peak, _ = self.sizes.peaks[self.micro_batch]
-        parts = {**self.resting, "gradients": self.sizes.adapter, "activations": float(peak)}
+        peak = float(max(self.sizes.peaks[self.micro_batch][0], self.sizes.warmup))
+        parts = {**self.resting, "gradients": self.sizes.adapter, "activations": peak}
         return {**parts, "allocator's gaps": SLACK * (sum(parts.values()) - CONTEXT)}
 
     @cached_property
@@ -143,13 +143,13 @@ class Plan:
 
     @property
     def cache(self) -> float:
-        """Of vLLM: at most for all completions of a step at their full length."""
-        learner = self.resting if self.standby else self.learning
-        left = self.room - sum(learner.values())
+        """Of vLLM: as stated, or for all completions of a step at their full length at most."""
+        used = self.sizes.weights + ENGINE
         if self.demand.share:
-            left = min(left, self.demand.share * self.card)
+            return self.demand.share * self.card - used
+        learner = self.resting if self.standby else self.learning
         most = max(self.demand.completions * self.demand.length, self.demand.context)
-        return min(left - self.sizes.weights - ENGINE, most * self.sizes.token)
+        return min(self.room - sum(learner.values()) - used, most * self.sizes.token)
 
     @property
     def share(self) -> float:
@@ -193,7 +193,7 @@ def choose(sizes: Sizes, demand: Demand, card: float, spare: float = SPARE) -> P
         sleeps = [False]
     for completions in (demand.completions, 0):
         for standby in sleeps:
-            for rows in demand.rows:
+            for rows in (n for n in demand.rows if n in sizes.peaks):
                 plan = Plan(sizes, demand, card, rows, standby, spare)
                 if plan.fits(completions):
                     return plan

@@ -39,6 +39,7 @@ class Asked:
         prompt: Tokens of a prompt.
         completion: Tokens of a completion.
         rows: Sizes of micro-batches.
+        warmup: Rows of the warm-up's batches, and tokens of a row; zeros without one.
     """
 
     model: str
@@ -48,6 +49,7 @@ class Asked:
     prompt: int
     completion: int
     rows: tuple[int, ...]
+    warmup: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Sizes:
         token: Of one token in a cache of keys and values, in 16 bits.
         peaks: By the size of the micro-batch: activations and logits together, and logits alone,
             each at its own peak.
+        warmup: Activations and logits of the warm-up.
         vocabulary: Entries.
         context: Tokens of a prompt and its completions that the model is made for.
     """
@@ -74,6 +77,7 @@ class Sizes:
     trained: int
     token: float
     peaks: dict[int, tuple[int, int]]
+    warmup: int
     vocabulary: int
     context: int
 
@@ -147,10 +151,11 @@ def _sizes(asked: Asked) -> Sizes:
     config = read_config(asked.model)
     text, kind = config.get_text_config(), stored_kind(config, asked.four_bit)
     lora = peft_config(asked.lora, text.num_hidden_layers)
-    peaks = {
-        rows: peak_bytes(text, lora, rows, asked.prompt, asked.completion, packed=bool(kind))
-        for rows in asked.rows
-    }
+
+    def peak(rows: int, prompt: int, completion: int) -> tuple[int, int]:
+        return peak_bytes(text, lora, rows, prompt, completion, packed=bool(kind))
+
+    rows, tokens = asked.warmup
     whole = peft_config(asked.lora, text.num_hidden_layers, asked.sees)
     trained, merged = _adapter_weights(_shapes(config, asked.sees), whole)
     return Sizes(
@@ -161,7 +166,8 @@ def _sizes(asked: Asked) -> Sizes:
         adapter=trained * (2.0 if kind else 4.0),
         trained=trained,
         token=token_bytes(text),
-        peaks=peaks,
+        peaks={n: peak(n, asked.prompt, asked.completion) for n in asked.rows},
+        warmup=peak(rows, 1, tokens - 1)[0] if rows else 0,
         vocabulary=text.vocab_size,
         context=text.max_position_embeddings,
     )

@@ -10,9 +10,10 @@ _LEFT, _RIGHT = 30, 10
 def as_table(plan: Plan) -> str:
     """Every part, and what was picked."""
     learning, writing = plan.while_learning, plan.while_writing
-    _, logits = plan.sizes.peaks[plan.micro_batch]
+    peak, logits = plan.sizes.peaks[plan.micro_batch]
+    of_warmup = "of the warm-up; " if plan.sizes.warmup > peak else ""
     notes = {
-        "activations": f"of these, logits at most {logits / GIB:.2f}",
+        "activations": f"{of_warmup}logits at most {logits / GIB:.2f} of them",
         VLLM_CACHE: f"{plan.cache / plan.sizes.token:,.0f} tokens",
         "cache and choice": f"{plan.decode_rows} completions at a time",
     }
