@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,17 @@ class Adapter:
 
     @classmethod
     def of(cls, model: Any) -> Adapter:
-        """The adapter "default" of a peft model as it is now."""
+        """The adapter "default" of a peft model as it is now.
+
+        Where the model is sharded (FSDP2, DeepSpeed's ZeRO-3) the shards are gathered: all ranks
+        must call this, and each gets the whole.
+        """
         from peft import get_peft_model_state_dict
 
         config = model.peft_config["default"].to_dict()
-        tensors = get_peft_model_state_dict(model, adapter_name="default")
-        copied = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        with _partitions_gathered(model):
+            tensors = get_peft_model_state_dict(model, adapter_name="default")
+            copied = {name: _whole(tensor) for name, tensor in tensors.items()}
         return cls(_jsonable(config), copied)
 
     @classmethod
@@ -59,6 +65,25 @@ class Adapter:
         """r, the largest of all layers: a sampler must make room for it."""
         ranks: list[int] = [self.config["r"], *self.config.get("rank_pattern", {}).values()]
         return max(ranks)
+
+
+def _partitions_gathered(model: Any) -> AbstractContextManager[Any]:
+    """ZeRO-3 leaves empty tensors where the weights were, except inside its own context."""
+    weights = [w for w in model.parameters() if w.requires_grad and hasattr(w, "ds_id")]
+    if not weights:
+        return nullcontext()
+    import deepspeed
+
+    gathered: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(weights)
+    return gathered
+
+
+def _whole(tensor: Any) -> Any:
+    """A copy; of FSDP2's sharded tensors with all their shards."""
+    from torch.distributed.tensor import DTensor
+
+    whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return whole.detach().clone()
 
 
 def _jsonable(value: Any) -> Any:

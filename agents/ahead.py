@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
@@ -28,13 +28,14 @@ class Taken:
     """What one step learns from, and what it took to get it.
 
     Attributes:
-        kept: The groups handed out for the step, by number.
-        played: Those and the ones without signal that fresh ones replaced.
-        gaps: Of each kept episode: how many versions older than the step's its oldest turn is.
+        numbers: The groups handed out for the step.
+        played: The same, each after those without signal that it replaced.
+        gaps: Of each episode handed out: how many versions older than the step's its oldest turn
+            is.
         stale: Episodes that were too old when their turn came, and are played again.
     """
 
-    kept: dict[int, Group] = field(default_factory=dict)
+    numbers: list[int] = field(default_factory=list)
     played: list[Group] = field(default_factory=list)
     gaps: list[int] = field(default_factory=list)
     stale: int = 0
@@ -61,7 +62,7 @@ class GroupsAhead:
         per_step: int,
         steps: range,
         max_staleness: int,
-        max_fresh: int,
+        max_fresh: Callable[[int], int],
         mask_truncated: bool = True,
         unlearned: Sequence[int] = (),
         begun: int = 0,
@@ -75,7 +76,7 @@ class GroupsAhead:
             per_step: P, groups of one step.
             steps: The steps to play for, counted from 0.
             max_staleness: Versions that any turn of a group may lie behind the step's.
-            max_fresh: Groups without signal that are replaced by fresh ones, of each P in a row.
+            max_fresh: How many groups without signal may be replaced at a number.
             mask_truncated: Whether the learner leaves truncated episodes out of the loss.
             unlearned: Groups that an earlier run began and did not learn from.
             begun: How many groups it began.
@@ -89,7 +90,7 @@ class GroupsAhead:
         self._begun = begun
         self._waiting = deque(unlearned)
         self._attempts: dict[int, int] = {}  # of each group under way
-        self._fresh: dict[int, int] = {}  # replacements used, by the step they were drawn for
+        self._replaced: dict[int, list[Group]] = {}
         self._parts: dict[int, list[Trajectory]] = {}
         self._complete: deque[Group] = deque()
         self._handed = 0
@@ -109,7 +110,9 @@ class GroupsAhead:
         nearest = min(version + self._max_staleness + 1, self._steps.stop)
         most = (nearest - self._steps.start) * self._per_step
         while self._handed + len(self._attempts) < most:
-            self._start(self._waiting.popleft() if self._waiting else self._next(), 0)
+            number = self._waiting.popleft() if self._waiting else self._next()
+            self._replaced[number] = []
+            self._start(number, 0)
 
     def take(self, timeout: float) -> Group | None:
         """The next group, handed out for `step` as it was before; None if none comes in time."""
@@ -127,7 +130,7 @@ class GroupsAhead:
 
     def unlearned(self, step: int) -> dict[str, object]:
         """What a run that goes on after so many steps must know: `unlearned` and `begun`."""
-        ahead = chain.from_iterable(t.kept for s, t in self.taken.items() if s >= step)
+        ahead = chain.from_iterable(t.numbers for s, t in self.taken.items() if s >= step)
         return {
             "unlearned": sorted({*self._attempts, *self._waiting, *ahead}),
             "begun": self._begun,
@@ -148,33 +151,24 @@ class GroupsAhead:
         if len(self._parts[number]) < self._size:
             return
         group = group_of(self._parts.pop(number), self._mask_truncated)
-        if group.signal is Signal.SOME or not self._replace(number):
+        attempt = self._attempts[number]
+        if group.signal is Signal.SOME or attempt == self._max_fresh(number):
             self._complete.append(group)
         else:
-            self._of_step().played.append(group)
-
-    def _replace(self, number: int) -> bool:
-        """Begins a fresh group in place of one without signal, if any is left to its step."""
-        step = number // self._per_step
-        if self._fresh.get(step, 0) == self._max_fresh:
-            return False
-        self._fresh[step] = self._fresh.get(step, 0) + 1
-        self._start(number, self._attempts[number] + 1)
-        return True
+            self._replaced[number].append(group)
+            self._start(number, attempt + 1)
 
     def _hand_out(self, group: Group) -> bool:
-        number, taken = group.trajectories[0].start.group, self._of_step()
-        gaps = [self.step - min(t.versions, default=self.step) for t in group.trajectories]
+        number, step = group.trajectories[0].start.group, self.step
+        taken = self.taken.setdefault(step, Taken())
+        gaps = [step - min(t.versions, default=step) for t in group.trajectories]
         if max(gaps) > self._max_staleness:
             taken.stale += len(gaps)
             self._start(number, self._attempts[number])
             return False
-        taken.kept[number] = group
-        taken.played.append(group)
+        taken.numbers.append(number)
+        taken.played += [*self._replaced.pop(number), group]
         taken.gaps += gaps
         del self._attempts[number]
         self._handed += 1
         return True
-
-    def _of_step(self) -> Taken:
-        return self.taken.setdefault(self.step, Taken())

@@ -70,7 +70,7 @@ def collect_groups(
     positions: Sequence[int],
     *,
     size: int,
-    max_fresh: int,
+    max_fresh: Callable[[int], int],
     mask_truncated: bool = True,
 ) -> Iterator[Group]:
     """Plays one group per position and replaces those without signal by fresh ones.
@@ -81,7 +81,7 @@ def collect_groups(
             replacement, and so on.
         positions: The groups wanted, by position in the step.
         size: G, members of a group.
-        max_fresh: How many replacements all positions may use together.
+        max_fresh: How many replacements a position may use.
         mask_truncated: Whether the learner leaves truncated episodes out of the loss.
 
     Yields:
@@ -102,11 +102,20 @@ def collect_groups(
             continue
         group = group_of(parts[position], mask_truncated)
         parts[position] = []
-        if group.signal is not Signal.SOME and max_fresh > 0:
-            max_fresh -= 1
+        if group.signal is not Signal.SOME and attempts[position] < max_fresh(position):
             attempts[position] += 1
             rollout.start(group_starts(draw, position, attempts[position], size))
         yield group
+
+
+def fresh_share(total: int, positions: int, step: int, position: int) -> int:
+    """How many of a step's replacements are for one of its positions.
+
+    Each gets as many, and what is left over goes round from step to step. So it matters neither
+    which group ends first nor which process plays it: a step has the same groups every time.
+    """
+    each, left = divmod(total, positions)
+    return each + ((position - step * left) % positions < left)
 
 
 def group_starts(draw: Draw, position: int, attempt: int, size: int) -> list[Start]:

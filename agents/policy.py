@@ -145,6 +145,27 @@ class ApartPolicy(Policy, Apart, Protocol):
 
 
 @runtime_checkable
+class Replicated(Apart, Protocol):
+    """Weights in several engines, which may go and come back while they write."""
+
+    @property
+    def up(self) -> list[str]:
+        """The names of the engines that write now."""
+
+    def scores(self, ids: Sequence[int]) -> dict[str, list[float]]:
+        """As `score`, of every engine that writes, by its name."""
+
+    def expect(self, ids: Sequence[int], logprobs: Sequence[float], tolerance: float) -> None:
+        """Only an engine that scores `ids` so may come back while this adapter writes.
+
+        Args:
+            ids: A text.
+            logprobs: The learner's, of each token after the first.
+            tolerance: The largest gap, in nats a token.
+        """
+
+
+@runtime_checkable
 class RestingPolicy(Policy, Protocol):
     """A policy that holds memory which only writing needs."""
 
@@ -197,6 +218,11 @@ class LockstepPolicy(ABC):
 
     @abstractmethod
     def _answer(self, requests: list[Request]) -> list[Completion]: ...
+
+
+def mean_gap(some: Sequence[float], others: Sequence[float]) -> float:
+    """The mean absolute difference of two scores of one text, in nats a token."""
+    return sum(abs(a - b) for a, b in zip(some, others, strict=True)) / len(some)
 
 
 def _check(fine: bool, wanted: str, came: object) -> None:

@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,10 +18,15 @@ logger = logging.getLogger(__name__)
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _LONGEST_PAUSE = 10.0  # seconds between two tries
+_HEALTH_SECONDS = 10.0
 
 
 class ServerError(TaskgymError, RuntimeError):
     """The server refused a call, or did not answer for longer than anyone should wait."""
+
+
+class GoneError(ServerError):
+    """Nothing answered for as long as a call waits; another server may."""
 
 
 class NotFoundError(ServerError):
@@ -35,7 +41,7 @@ class ServerClient:
 
     Args:
         url: Where the server is, with or without `/v1`.
-        connections: Calls under way at once.
+        connections: Requests under way at once; who asks keeps to it.
         timeout: Seconds until one try counts as lost.
         patience: Seconds of trouble after which a call gives up; counted from the end of the
             first try that failed, so that a timeout is always tried once more.
@@ -64,11 +70,20 @@ class ServerClient:
         self._patience = patience
         self.on_lost = on_lost
         self.key = key or os.environ.get("OPENAI_API_KEY", "")
+        self._again = partial(
+            ServerClient,
+            url,
+            connections=connections,
+            timeout=timeout,
+            patience=patience,
+            key=key,
+            on_lost=on_lost,
+        )
         self._http = httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
             timeout=httpx.Timeout(timeout, connect=10.0),
-            limits=httpx.Limits(max_connections=connections),
+            limits=httpx.Limits(),  # none: a look at its health must not wait for a free one
             trust_env=host not in _LOOPBACK,  # a proxy is for what lies beyond this machine
         )
 
@@ -86,7 +101,8 @@ class ServerClient:
 
         Raises:
             NotFoundError: No such path, or no such model.
-            ServerError: The call was refused, or nothing answered for `patience` seconds.
+            GoneError: Nothing answered for `patience` seconds.
+            ServerError: The call was refused.
         """
         return self._call("POST", path, body, final)
 
@@ -98,6 +114,19 @@ class ServerClient:
             self._http.post(path, json=body, timeout=5.0)
         except httpx.TransportError as error:
             logger.debug("%s%s: %s", self.url, path, error)
+
+    def healthy(self) -> bool:
+        """Whether it answers within ten seconds, and does not say that its engine is dead."""
+        import httpx
+
+        try:
+            return self._http.get("/health", timeout=_HEALTH_SECONDS).status_code < 500
+        except httpx.TransportError:
+            return False
+
+    def reopened(self) -> ServerClient:
+        """Another client of the same server: after a hang, old connections lead nowhere."""
+        return self._again()
 
     def close(self) -> None:
         """Closes the connections."""
@@ -127,7 +156,7 @@ class ServerClient:
 
     def _wait(self, call: str, trouble: str, pause: float, began: float, tries: int) -> None:
         if time.monotonic() + pause - began > self._patience:
-            raise ServerError(f"{call}: no answer in {self._patience:.0f} s; last: {trouble}")
+            raise GoneError(f"{call}: no answer in {self._patience:.0f} s; last: {trouble}")
         if tries == 3:  # a blip is not worth a line
             logger.warning("%s: %s; trying again", call, trouble)
         self.retries += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def to_record(trajectory: Trajectory, env_id: str, step: int) -> dict[str, Any]:
     """One episode as JSON values. Images in messages become PNG as base64, with their hash."""
     t = trajectory
     return {
-        **{k: v for k, v in t.info.items() if isinstance(v, str | int | float | bool)},
+        **_plain(t.info),
         "step": step,
         "env": env_id,
         "seed": t.start.seed,
@@ -41,6 +42,11 @@ def to_record(trajectory: Trajectory, env_id: str, step: int) -> dict[str, Any]:
         "truncated": t.truncated,
         "error": t.error,
     }
+
+
+def portable(trajectory: Trajectory) -> Trajectory:
+    """The same for another process: all that a record holds, without what only a model needs."""
+    return replace(trajectory, seen=None, info=_plain(trajectory.info))
 
 
 def write_episodes(path: Path, records: list[dict[str, Any]]) -> None:
@@ -76,6 +82,10 @@ def replay_episode(record: dict[str, Any], env: TextEnv | None = None) -> Trajec
         policy.submit(request)
         request = episode.advance(policy.poll()[0])
     return episode.trajectory
+
+
+def _plain(info: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in info.items() if isinstance(v, str | int | float | bool)}
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:

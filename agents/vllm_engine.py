@@ -61,8 +61,11 @@ def start_engine(
     """
     for name, value in {**ENVIRONMENT, **_IN_PROCESS}.items():
         os.environ.setdefault(name, value)
+    import torch.distributed as dist
     from vllm import EngineArgs, LLMEngine
 
+    # Beside other learners the process group is theirs: each engine joins it and computes alone.
+    together = dist.is_initialized() and dist.get_world_size() > 1
     arguments = EngineArgs(
         model=model,
         dtype=dtype,
@@ -75,6 +78,7 @@ def start_engine(
         enforce_eager=on_cpu,
         quantization="bitsandbytes" if four_bit else None,
         enable_sleep_mode=standby,
+        distributed_executor_backend="external_launcher" if together else None,
         disable_log_stats=True,
         seed=0,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -25,18 +26,27 @@ MODEL = "base"  # the name that the base model is served under
 
 _START_SECONDS = 900.0  # compiling for a GPU takes minutes, the first time
 _MAX_RESTARTS = 3
+# What holds for this process alone: how vLLM runs in it, and which learner of several it is.
+_OURS = re.compile(
+    "VLLM_ENABLE_V1_MULTIPROCESSING$|(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)$"
+    "|MASTER_(ADDR|PORT)$|TORCHELASTIC_"
+)
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # looked up here, since between fork and exec it could deadlock
 
 
 class VllmServer:
-    """`vllm.entrypoints.openai.api_server` in a process group of its own, on a loopback port.
+    """`vllm.entrypoints.openai.api_server` in a process group of its own.
 
-    It asks for a random key, so that no other user of the machine can load adapters into it, and
-    it ends when this process does, however that comes about.
+    It asks for a key, a random one unless one is given, so that no other user can load adapters
+    into it. It ends when this process does, however that comes about.
+
+    Args:
+        host: The address it listens at; this machine alone unless another is given.
+        port: 0: a free one.
 
     Attributes:
-        url: Where it answers, the same after a restart.
+        url: Where it answers on this machine, the same after a restart.
         key: What it asks for.
         log: The file its output goes to.
     """
@@ -54,11 +64,16 @@ class VllmServer:
         four_bit: bool = False,
         max_loras: int = MAX_LORAS,
         lora_targets: Collection[str] = (),
+        host: str = "127.0.0.1",
+        port: int = 0,
+        key: str = "",
+        gpu: str = "",
     ):
-        self._port = _free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
-        self.key = secrets.token_hex(16)
+        self._port = port or _free_port()
+        self.url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self._port}"
+        self.key = key or secrets.token_hex(16)
         self.log = log
+        self._environment = _environment(self.key, gpu)
         self._restarts = 0
         self._stopped = False
         self._log_begin = 0  # where in the log the present process begins
@@ -66,7 +81,7 @@ class VllmServer:
         self._command = [
             *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
             *("--model", model, "--served-model-name", MODEL),
-            *("--host", "127.0.0.1", "--port", str(self._port)),
+            *("--host", host, "--port", str(self._port)),
             *("--dtype", dtype, "--logprobs-mode", "processed_logprobs"),
             *("--generation-config", "vllm"),
             *("--gpu-memory-utilization", f"{gpu_memory_utilization}"),
@@ -88,6 +103,11 @@ class VllmServer:
         """The process that answers now."""
         return self._process.pid
 
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called: it does not come back."""
+        return self._stopped
+
     def wait_until_ready(self) -> None:
         """Returns when it answers.
 
@@ -107,6 +127,10 @@ class VllmServer:
                 pass
             time.sleep(0.25)
         raise ServerError(f"vLLM's server was not ready in {_START_SECONDS:.0f} s; see {self.log}")
+
+    def wait_until_ended(self) -> None:
+        """Returns when the process that answers now has ended."""
+        self._process.wait()
 
     def revive(self) -> None:
         """Starts it again if it has died, under the same address.
@@ -139,7 +163,7 @@ class VllmServer:
             self._log_begin = log.tell()
             return subprocess.Popen(
                 self._command,
-                env=_environment(self.key),
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -155,12 +179,18 @@ class VllmServer:
         return f"{said[-1].strip()} (all of it: {self.log})"
 
 
-def _environment(key: str) -> dict[str, str]:
-    """The server's environment: in a process of its own it may use its own processes too."""
-    kept = {k: v for k, v in os.environ.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"}
+def _environment(key: str, gpu: str) -> dict[str, str]:
+    """The server's environment: in a process of its own it may use its own processes too.
+
+    Args:
+        key: What it asks for.
+        gpu: The one it computes on, by the name that CUDA_VISIBLE_DEVICES takes; empty: ours.
+    """
+    kept = {k: v for k, v in os.environ.items() if not _OURS.match(k)}
     return {
         **ENVIRONMENT,
         **kept,
+        **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}),
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_API_KEY": key,
     }

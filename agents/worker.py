@@ -60,6 +60,7 @@ class RolloutWorker:
         self._patience = patience
         self._version = 0
         self._adapter: tuple[Adapter | None, int] | None = None
+        self._expected: tuple[list[int], list[float], float] | None = None
         self._running: dict[Start, None] = {}  # in the order they were started
         self._ended: deque[Trajectory] = deque()
         self._calls = count(1)
@@ -112,12 +113,28 @@ class RolloutWorker:
             tensors = {name: tensor.cpu() for name, tensor in adapter.tensors.items()}
             adapter = dataclasses.replace(adapter, tensors=tensors)
         self._ask("load_adapter", adapter, version)
-        self._adapter, self._version = (adapter, version), version
+        self._adapter, self._version, self._expected = (adapter, version), version, None
 
     def score(self, ids: Sequence[int]) -> list[float]:
         """The log-probability of each token after the first, by the adapter that writes now."""
         found: list[float] = self._ask("score", list(ids))
         return found
+
+    @property
+    def up(self) -> list[str]:
+        """The names of the engines that write now."""
+        found: list[str] = self._ask("up")
+        return found
+
+    def scores(self, ids: Sequence[int]) -> dict[str, list[float]]:
+        """As `score`, of every engine that writes, by its name."""
+        found: dict[str, list[float]] = self._ask("scores", list(ids))
+        return found
+
+    def expect(self, ids: Sequence[int], logprobs: Sequence[float], tolerance: float) -> None:
+        """Only an engine that scores `ids` so may come back while this adapter writes."""
+        self._expected = (list(ids), list(logprobs), tolerance)
+        self._ask("expect", *self._expected)
 
     def check(self) -> None:
         """Raises what ended the worker for good, if anything did."""
@@ -211,6 +228,8 @@ class RolloutWorker:
         """Tells a fresh process what the one before knew; the episodes last, for then it plays."""
         if self._adapter is not None:
             self._process.send("load_adapter", 0, *self._adapter)
+        if self._expected is not None:
+            self._process.send("expect", 0, *self._expected)
         if self._call:
             self._process.send(*self._call)
         if self._running:

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from taskgym.agents.rollout import Rollout
+from taskgym.agents.traces import portable
 
 # Called in the process: opens what it plays with. It is pickled on its way there.
 OpenRollout = Callable[[], AbstractContextManager[Rollout]]
@@ -114,7 +115,7 @@ def _play(pipe: Connection, rollout: Rollout) -> None:
                 return
             _obey(pipe, rollout, word, *rest)
         for trajectory in rollout.advance():
-            _send(pipe, "played", trajectory)
+            _send(pipe, "played", portable(trajectory))
         if time.monotonic() - beaten >= _BEAT:
             beaten = time.monotonic()
             _send(pipe, "beat", dict(rollout.seconds))
@@ -125,4 +126,5 @@ def _obey(pipe: Connection, rollout: Rollout, word: str, *rest: Any) -> None:
         rollout.start(*rest)
         return
     number, *arguments = rest
-    _send(pipe, "done", number, getattr(rollout.policy, word)(*arguments))
+    wanted = getattr(rollout.policy, word)
+    _send(pipe, "done", number, wanted(*arguments) if callable(wanted) else wanted)

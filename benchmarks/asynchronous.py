@@ -62,7 +62,6 @@ def run(model: str, staleness: int, server: VllmServer, args: argparse.Namespace
         "model": model,
         "output": output,
         "policy": "server",
-        "server-url": server.url,
         "server-connections": 512,
         "loader": "transformers",
         "max-model-len": args.context,
@@ -83,7 +82,7 @@ def run(model: str, staleness: int, server: VllmServer, args: argparse.Namespace
     command = [sys.executable, "-m", "taskgym.training.commands.train_agent"]
     command += [f"--{name}={value}" for name, value in flags.items()]
     subprocess.run(
-        [*command, "--grpo.no-mask-truncated-completions"],
+        [*command, "--grpo.no-mask-truncated-completions", "--server-url", server.url],
         env={**os.environ, "OPENAI_API_KEY": server.key},
         check=True,
     )

@@ -69,7 +69,14 @@ def _parse() -> argparse.Namespace:
     names = [name for ways in PROCESSES.values() for name in ways]
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
-    add("--contenders", nargs="+", default=names, choices=names, metavar="NAME", help=f"{names}")
+    add(
+        "--contenders",
+        nargs="+",
+        default=names,
+        choices=names,
+        metavar="NAME",
+        help=", ".join(names),
+    )
     add("--completions", nargs="+", type=int, default=[32, 256], help="of a generation (32 256)")
     add("--steps", type=int, default=4, help="measured (4)")
     add("--warm-up", type=int, default=2, help="steps before them (2)")
@@ -216,8 +223,8 @@ class Runner:
         """What this process shall measure still."""
         asked = self._arguments
         done = {(r["contender"], r["completions"]) for r in self._read() if "why" not in r}
-        pairs = [(c, n) for n in asked.completions for c in PROCESSES[process]]
-        pairs = [(c, n) for c, n in pairs if c in asked.contenders]
+        ways = [name for name in PROCESSES[process] if name in asked.contenders]
+        pairs = [(name, n) for name in ways for n in asked.completions]
         return pairs if asked.again else [pair for pair in pairs if pair not in done]
 
     def _settings(self, process: str, pairs: Sequence[tuple[str, int]], work: Path) -> Settings:

@@ -20,13 +20,21 @@ class Ours:
         engine: vLLM's, in this process.
     """
 
-    def __init__(self, settings: Settings, loader: str, requests: Requests):
+    def __init__(
+        self,
+        settings: Settings,
+        loader: str,
+        requests: Requests,
+        ranks: Any = None,
+        policy: str = "vllm",
+    ):
         from taskgym.training.environment import prepare_environment
         from taskgym.training.unsloth_loader import import_unsloth
 
         prepare_environment()
         self._settings = settings
-        self._config = _config(settings, loader)
+        self._ranks = ranks
+        self._config = dataclasses.replace(_config(settings, loader), policy=policy)
         if loader == "unsloth":
             import_unsloth(self._config)
         settle_engine(settings.engine, settings.most, settings.cache)
@@ -58,15 +66,20 @@ class Ours:
             self._policy,
             self._sync,
             plan_tasks(config),
-            new_folder(config),
+            new_folder(config),  # of several processes the first one writes
             None,
             on_step,
+            self._ranks,
         )
 
     @property
     def model(self) -> Any:
         """The learner's."""
         return self._loaded.model
+
+    def close(self) -> None:
+        """Ends the engine or the server."""
+        self._stack.close()
 
     def _open(self) -> None:
         from taskgym.training.models import load_model
@@ -81,8 +94,8 @@ class Ours:
             else open_policy(self._config, base, Path(self._config.output))
         )
         self._policy = self._stack.enter_context(opened)
-        self.engine = self._policy._engine
-        self._sync = Sync(self._policy, self._loaded)
+        self.engine = getattr(self._policy, "_engine", None)  # a server has its own
+        self._sync = Sync(self._policy, self._loaded, self._ranks)
 
 
 def _phases(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -7,7 +7,8 @@ from statistics import median
 from typing import Any
 
 PEER = "trl"  # what ratios are to
-_SHOWN = ("generate", "sync", "score", "wait")  # phases; learning is the rest of a step
+_BEFORE = ("generate", "sync", "score")  # phases of a step before it learns
+PHASES = (*_BEFORE, "learn", "wait")  # wait: nothing to learn from yet, where both overlap
 
 Result = Mapping[str, Any]
 
@@ -37,10 +38,11 @@ def wall_of(result: Result) -> float:
 
 def phases_of(result: Result) -> dict[str, float]:
     """Medians of the phases; where nothing overlaps, `learn` is all that no other phase counts."""
-    names = dict.fromkeys(name for step in result["measured"] for name in step if name != "wall")
-    found = {n: median(step.get(n, 0.0) for step in result["measured"]) for n in names}
+    steps = result["measured"]
+    found = {p: median(step.get(p, 0.0) for step in steps) for p in PHASES if p in steps[0]}
     if not overlaps(result):
-        found["learn"] = wall_of(result) - sum(found.get(n, 0.0) for n in _SHOWN[:3])
+        found["learn"] = wall_of(result) - sum(found.get(p, 0.0) for p in _BEFORE)
+        found.pop("wait", None)
     return found
 
 
@@ -51,9 +53,9 @@ def overlaps(result: Result) -> bool:
 
 def bound_of(result: Result) -> float:
     """How many times faster a step would be if generation and learning overlapped fully."""
-    learn = phases_of(result)["learn"]
-    rest = wall_of(result) - learn
-    return (rest + learn) / max(rest, learn)
+    phases = phases_of(result)
+    write, learn = phases["generate"] + phases.get("score", 0.0), phases["learn"]
+    return (write + learn) / max(write, learn)
 
 
 def _block(size: int, by_name: Mapping[str, Result]) -> str:
@@ -71,15 +73,15 @@ def _block(size: int, by_name: Mapping[str, Result]) -> str:
     return "\n".join([head, *lines, *filter(None, overlapped)])
 
 
-_HEAD = ["contender", "s/step", f"x {PEER}", "tok/s", "compl/s", "generate", "sync", "score"]
-_HEAD += ["learn", "wait", "outside pool GiB: allocated", "reserved"]
+_HEAD = ["contender", "s/step", f"x {PEER}", "tok/s", "compl/s", *PHASES]
+_HEAD += ["outside pool GiB: allocated", "reserved"]
 
 
 def _row(name: str, by_name: Mapping[str, Result]) -> list[str]:
     result = by_name[name]
     wall, phases = wall_of(result), phases_of(result)
     ratio = f"{wall_of(by_name[PEER]) / wall:.2f}" if PEER in by_name else ""
-    spent = [f"{phases[p]:.3f}" if p in phases else "" for p in (*_SHOWN[:3], "learn", "wait")]
+    spent = [f"{phases[p]:.3f}" if p in phases else "" for p in PHASES]
     speed = [f"{result['tokens'] / wall:.0f}", f"{result['completions'] / wall:.1f}"]
     memory = [f"{result[m]:.1f}" if m in result else "" for m in ("allocated_gib", "reserved_gib")]
     return [name, f"{wall:.2f}", ratio, *speed, *spent, *memory]

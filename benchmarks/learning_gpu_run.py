@@ -14,6 +14,7 @@ sys.path[:0] = [str(ROOT / "typings")]  # a checkout need not be installed
 
 SEQUENCES = 512  # that vLLM writes at once
 CACHE = 4 * 2**30  # bytes of vLLM's cache: SmolLM2's of 512 sequences of 340 tokens
+FREE = 0.05  # of the card: vLLM asks for so much at its start, whatever its cache
 GRAPHS = [1, 2, 4, 8, 16, 32, 64, 128, 192, 256, 320, 384, 448, 512]
 
 Start = Literal["usual", "graphs", "eager"]
@@ -45,6 +46,7 @@ def start_quickly(start: Start) -> None:
 
     def quick(self: Any, *arguments: Any, **named: Any) -> Any:
         self.kv_cache_memory_bytes, self.max_num_seqs = CACHE, SEQUENCES
+        self.gpu_memory_utilization = FREE
         if start == "graphs" and not self.enforce_eager:
             self.compilation_config = CompilationConfig(
                 mode=0, cudagraph_mode="FULL_DECODE_ONLY", cudagraph_capture_sizes=GRAPHS

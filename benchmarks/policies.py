@@ -59,9 +59,13 @@ def opened(name: str, loaded: Loaded, folder: Path) -> Iterator[Policy]:
         yield policy
 
 
+class Outside:
+    """Stands for an episode where there is none."""
+
+
 def measure(policy: Policy, prompt: tuple[int, ...], requests: int, tokens: int) -> float:
     """Tokens a second of one batch of requests that differ in their seeds."""
-    sampling, episode = Sampling(max_tokens=tokens), None
+    sampling, episode = Sampling(max_tokens=tokens), Outside()
     began, done = time.perf_counter(), []
     for number in range(requests):
         asked: Any = Request(number, prompt, number, sampling, episode)  # type: ignore[arg-type]

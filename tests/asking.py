@@ -16,11 +16,15 @@ VLLM: dict[str, Any] = {
 }
 
 
+class Outside:
+    """Stands for an episode where there is none."""
+
+
 def asked(
     number: int = 0, sampling: Sampling | None = None, prompt: Any = PROMPT, seed: int | None = None
 ) -> Request:
     """A request outside any episode; its seed is its number unless one is given."""
-    episode: Any = None
+    episode: Any = Outside()
     drawn = sampling or Sampling(max_tokens=9)
     return Request(number, tuple(prompt), number if seed is None else seed, drawn, episode)
 

@@ -39,7 +39,13 @@ class Player:
 
 
 def ahead(player: Player, steps: range = range(6), **options: Any) -> GroupsAhead:
-    wanted = {"size": G, "per_step": P, "max_staleness": K, "max_fresh": 0, "steps": steps}
+    wanted = {
+        "size": G,
+        "per_step": P,
+        "max_staleness": K,
+        "max_fresh": lambda n: 0,
+        "steps": steps,
+    }
     groups = GroupsAhead(player, lambda n, attempt: (100 * n + attempt, None), **wanted | options)
     groups.fill(player.version)
     return groups
@@ -64,12 +70,12 @@ def test_nothing_is_older_than_the_bound_for_the_step_that_learns_from_it(seed: 
     assert groups.over and groups.take(0.0) is None
     oldest: list[int] = []
     for number, taken in groups.taken.items():
-        assert len(taken.kept) == P and len(taken.gaps) == P * G
-        told = [number - min(t.versions) for g in taken.kept.values() for t in g.trajectories]
+        assert len(taken.numbers) == P and len(taken.gaps) == P * G
+        told = [number - min(t.versions) for g in taken.played for t in g.trajectories]
         assert sorted(told) == sorted(taken.gaps)
         oldest += told
     assert max(oldest) <= K and max(oldest) > 0
-    handed = [n for taken in groups.taken.values() for n in taken.kept]
+    handed = [n for taken in groups.taken.values() for n in taken.numbers]
     assert sorted(handed) == list(range(12 * P)), "a group was lost, or learned from twice"
 
 
@@ -112,15 +118,19 @@ def test_a_group_that_got_too_old_is_counted_and_played_again_from_its_start() -
 
 
 @pytest.mark.parametrize("max_fresh", [0, 1, 3])
-def test_groups_without_signal_are_replaced_as_often_as_their_step_allows(max_fresh: int) -> None:
+def test_groups_without_signal_are_replaced_as_often_as_their_number_allows(max_fresh: int) -> None:
     player = Player(reward=lambda start: 0.0)
-    groups = ahead(player, range(3), max_fresh=max_fresh)
+    groups = ahead(player, range(3), max_fresh=lambda n: max_fresh if n % P else 0)
     for _ in range(3):
         step(player, groups)
-    attempts = Counter(start.seed % 100 for start in player.started if start.member == 0)
-    assert sum(attempts.values()) == 3 * (P + max_fresh)
-    assert sum(len(taken.played) for taken in groups.taken.values()) == 3 * (P + max_fresh)
-    assert sum(len(taken.kept) for taken in groups.taken.values()) == 3 * P
+    tried = Counter(start.seed // 100 for start in player.started if start.member == 0)
+    assert tried == {n: 1 + max_fresh * (n % P) for n in range(3 * P)}
+    for taken in groups.taken.values():
+        kept = {group.trajectories[0].start.group: group for group in taken.played}
+        assert sorted(kept) == sorted(taken.numbers), "a replaced group counts where it is learned"
+        assert len(taken.played) == sum(tried[n] for n in taken.numbers)
+        last = {n: group.trajectories[0].start.seed % 100 for n, group in kept.items()}
+        assert last == {n: tried[n] - 1 for n in taken.numbers}
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -129,15 +139,15 @@ def test_a_resumed_run_plays_exactly_what_was_not_learned_from(seed: int) -> Non
     groups = ahead(player)
     for _ in range(4):
         step(player, groups)
-    learned = [n for s in range(3) for n in groups.taken[s].kept]
+    learned = [n for s in range(3) for n in groups.taken[s].numbers]
     saved: Any = groups.unlearned(3)
-    assert set(groups.taken[3].kept) <= set(saved["unlearned"]), "read ahead is not learned from"
+    assert set(groups.taken[3].numbers) <= set(saved["unlearned"]), "read ahead is not learned from"
     player = Player(seed + 100)
     player.version = 3
     resumed = ahead(player, range(3, 6), **saved)
     for _ in range(3):
         step(player, resumed)
-    learned += [n for taken in resumed.taken.values() for n in taken.kept]
+    learned += [n for taken in resumed.taken.values() for n in taken.numbers]
     assert sorted(resumed.taken) == [3, 4, 5]
     assert sorted(learned) == list(range(6 * P))
 

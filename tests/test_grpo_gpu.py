@@ -42,8 +42,8 @@ def test_what_no_phase_counts_is_learning():
 
 
 def test_the_bound_is_what_the_on_policy_run_could_overlap():
-    on_policy = result("ours", [6.0], generate=3.5, sync=0.5)  # 4 s of rollout, 2 s of learning
-    stale = result("ours-stale", [5.0], generate=4.0, learn=2.0)
+    on_policy = result("ours", [6.5], generate=3.5, score=0.5, sync=0.5)  # and 2 s of learning
+    stale = result("ours-stale", [6.5 / 1.2], generate=4.0, learn=2.0)
     assert grpo_gpu_table.bound_of(on_policy) == pytest.approx(1.5)
     text = grpo_gpu_table.table([on_policy, stale])
     assert "1.20x its on-policy run; bound 1.50x; 80%" in text

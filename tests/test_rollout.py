@@ -5,13 +5,14 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import pytest
 from taskgym.agents.chat import Renderer
 from taskgym.agents.episode import Start, Trajectory, _hash
-from taskgym.agents.groups import DifferentStartsError, Group, Signal, collect_groups
+from taskgym.agents.groups import DifferentStartsError, Group, Signal, collect_groups, fresh_share
 from taskgym.agents.policy import Completion, Request, Sampling
 from taskgym.agents.rollout import Rollout
 from taskgym.agents.scripted import SCRIPTS, ScriptedPolicy, replay
@@ -192,7 +193,8 @@ def collect(name: str, script: Callable[[Request], str], size: int, fresh: int) 
         ScriptedPolicy(script), lambda: gym.make(f"Test-{name}-v0"), Sampling(max_tokens=4)
     )
     draw = lambda position, attempt: (derive_seed(position, attempt), attempt % 3)  # noqa: E731
-    groups = list(collect_groups(rollout, draw, range(2), size=size, max_fresh=fresh))
+    share = partial(fresh_share, fresh, 2, 0)
+    groups = list(collect_groups(rollout, draw, range(2), size=size, max_fresh=share))
     rollout.close()
     return groups
 
@@ -214,6 +216,18 @@ def test_groups_without_signal_are_replaced_up_to_the_cap() -> None:
     assert [g.signal for g in groups] == [Signal.ALL_RIGHT] * 5
     last = {g.trajectories[0].start.group: g for g in groups}
     assert set(last) == {0, 1}
+
+
+@pytest.mark.parametrize(("total", "positions"), [(0, 4), (3, 4), (4, 4), (9, 4), (1, 1), (5, 6)])
+def test_replacements_are_shared_out_whole_and_evenly_over_the_steps(
+    total: int, positions: int
+) -> None:
+    steps = [
+        [fresh_share(total, positions, step, position) for position in range(positions)]
+        for step in range(positions)
+    ]
+    assert all(sum(step) == total and max(step) - min(step) <= 1 for step in steps)
+    assert {sum(column) for column in zip(*steps, strict=True)} == {total}
 
 
 def test_groups_with_signal_are_kept() -> None:

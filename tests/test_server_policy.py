@@ -46,6 +46,8 @@ class Server:
 
     def vllm(self, path: str, body: Any) -> Answer:
         """As vLLM's server answers, with the prompt's length and the model's name as tokens."""
+        if path == "/health":
+            return 200, {}, ""
         if path == "/v1/models":
             return (
                 200,
@@ -136,7 +138,7 @@ class Tensors:
 
 @pytest.fixture
 def policy(client: ServerClient, tmp_path: Path) -> Iterator[ServerPolicy]:
-    opened = ServerPolicy(client, "base", Letters(), {2}, folder=tmp_path, max_model_len=64)
+    opened = ServerPolicy([client], "base", Letters(), {2}, folder=tmp_path, max_model_len=64)
     yield opened
     opened.close()
 
@@ -340,25 +342,28 @@ def test_a_server_that_never_answers_does_not_hold_up_the_exit(server: Server) -
     server.answer = lambda path, body: time.sleep(20) or (200, {}, {})  # type: ignore[func-returns-value]
     code = (
         "from taskgym.agents.server_policy import ChatServerPolicy as P, ServerClient as C\n"
-        f"policy = P(C({server.url!r}), 'base')\n"
-        "policy._ask = lambda request: policy._client.get('/v1/models')\n"
-        "policy.submit(None); import time; time.sleep(0.3); policy.close()"
+        f"policy = P([C({server.url!r})], 'base')\n"
+        "policy._ask = lambda client, request, writer: client.get('/v1/models')\n"
+        "from taskgym.agents.policy import Request\n"
+        "class E: pass\n"
+        "policy.submit(Request(0, (), 0, None, E())); import time; time.sleep(0.3); policy.close()"
     )
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", code], check=True, timeout=15)
     assert time.monotonic() - began < 12
 
 
-def test_a_completion_that_was_broken_off_is_no_answer(
+def test_a_completion_that_is_broken_off_each_time_is_no_answer(
     server: Server, policy: ServerPolicy
 ) -> None:
     def aborted(path: str, body: Any) -> Answer:
         status, headers, content = server.vllm(path, body)
-        content["choices"][0]["finish_reason"] = "abort"
+        if path == "/v1/completions":
+            content["choices"][0]["finish_reason"] = "abort"
         return status, headers, content
 
     server.answer = aborted
-    with pytest.raises(ServerError, match="ended a completion by 'abort'"):
+    with pytest.raises(ServerError, match=r"5 servers went out with one request.*by 'abort'"):
         answers(policy, asked())
 
 
@@ -420,7 +425,7 @@ def test_an_unknown_model_is_an_error_and_not_a_loop(server: Server, client: Ser
 
 
 def check(server: Server, sampling: Sampling | None = None, model: str = "") -> None:
-    config = PolicyFlags(policy="server", server_url=server.url)
+    config = PolicyFlags(policy="server", server_url=(server.url,))
     check_policy(config, sampling or Sampling(), model, learns=True)
 
 
@@ -482,13 +487,13 @@ def test_a_server_that_hides_its_context_must_be_told(server: Server) -> None:
 
 
 def test_an_address_that_is_none_is_a_clear_error() -> None:
-    config = PolicyFlags(policy="server", server_url="localhost")
+    config = PolicyFlags(policy="server", server_url=("localhost",))
     with pytest.raises(ConfigError, match="no host in 'localhost'; an address looks like"):
         check_policy(config, Sampling(), "", learns=True)
 
 
 def test_another_model_is_not_scored_under_the_name_that_was_asked(server: Server) -> None:
-    config = PolicyFlags(policy="server", server_url=server.url)
+    config = PolicyFlags(policy="server", server_url=(server.url,))
     with pytest.raises(ConfigError, match="it serves base, not gpt"), open_chat(config, "gpt"):
         pass
 
@@ -503,7 +508,7 @@ def test_any_chat_endpoint_can_be_scored(server: Server, client: ServerClient) -
         return 200, {}, {"choices": [{"message": message, "finish_reason": "stop"}]}
 
     server.answer = chat
-    policy = ChatServerPolicy(client, "base")
+    policy = ChatServerPolicy([client], "base")
     rollout = Rollout(policy, lambda: gym.make("Arithmetic-v0"), Sampling(max_tokens=9))
     rollout.start([Start(i, None, i, 0, i) for i in range(3)])
     done = list(rollout.finished())

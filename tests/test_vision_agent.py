@@ -368,7 +368,7 @@ def sent(body):
 def test_a_chat_server_is_sent_the_pixels_of_the_observation(server):
     from taskgym.agents.server_policy import ChatServerPolicy
 
-    rollout = Rollout(ChatServerPolicy(client(server), "m"), make, Sampling(max_tokens=4))
+    rollout = Rollout(ChatServerPolicy([client(server)], "m"), make, Sampling(max_tokens=4))
     rollout.start(STARTS[:1])
     (trajectory,) = rollout.finished()
     rollout.close()
@@ -383,7 +383,7 @@ def test_vllms_server_is_sent_the_pixels_the_learner_sees(server, folders, tmp_p
     observation, _ = make().reset(seed=5, options={"index": 0})
     server.ids = list(model.renderer.opening(observation))
     policy = ServerPolicy(
-        client(server), "m", model.tokenizer, [1], folder=tmp_path, max_model_len=500
+        [client(server)], "m", model.tokenizer, [1], folder=tmp_path, max_model_len=500
     )
     rollout = Rollout(policy, make, Sampling(max_tokens=4), model.renderer)
     rollout.start(STARTS[:1])

@@ -19,6 +19,7 @@ from taskgym.agents.chat import Renderer, stop_ids
 from taskgym.agents.episode import Start
 from taskgym.agents.policy import Sampling
 from taskgym.agents.rollout import Rollout
+from taskgym.agents.server_adapters import Served
 from taskgym.agents.server_client import ServerClient, ServerError
 from taskgym.agents.server_policy import ChatServerPolicy, ServerPolicy
 from taskgym.training.canary import Canary, SyncError
@@ -62,7 +63,7 @@ def client(server: Any) -> ServerClient:
 def policy(client: ServerClient, learner: Any, tmp_path: Path) -> Iterator[ServerPolicy]:
     ends = stop_ids(learner.tokenizer, learner.model.generation_config)
     opened = ServerPolicy(
-        client, "base", learner.tokenizer, ends, folder=tmp_path, max_model_len=256
+        [client], "base", learner.tokenizer, ends, folder=tmp_path, max_model_len=256
     )
     yield opened
     opened.close()
@@ -135,7 +136,7 @@ def test_a_server_that_serves_another_context_is_taken_as_a_url(
     server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", server.key)
-    config = PolicyFlags(policy="server", server_url=f"{server.url}/v1")
+    config = PolicyFlags(policy="server", server_url=(f"{server.url}/v1",))
     check_policy(config, Sampling(temperature=0.7), "any", learns=True)
 
 
@@ -148,7 +149,7 @@ def test_wrong_and_missing_adapter_names_are_caught(policy: ServerPolicy, learne
     learner.learn(seed=2)  # and the sampler goes on with the name of the version before
     with pytest.raises(SyncError, match="as before the last step: the adapter was not replaced"):
         canary.check(policy)
-    served, policy._served = policy._served, type(policy._served)("base", 2)
+    served, policy._served = policy._served, Served("base", 2)
     with pytest.raises(SyncError, match="answers as the base model: the adapter is not applied"):
         canary.check(policy)
     policy._served = served
@@ -184,7 +185,7 @@ def test_a_server_killed_in_the_middle_loses_nothing_and_doubles_nothing(
 
 
 def test_chat_scores_a_server_by_its_own_template(client: ServerClient, learner: Any) -> None:
-    policy = ChatServerPolicy(client, "base")
+    policy = ChatServerPolicy([client], "base")
     rollout = play(policy, learner, 4, None)
     done = list(rollout.finished())
     rollout.close()

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import VLLM
 from taskgym.training.folder import RunFolder
 from taskgym.training.metrics import MetricsFile
 
@@ -58,32 +57,24 @@ def test_the_next_step_is_written_while_the_learner_computes(
     assert folder.finished and not any(episode["error"] for episode in episodes)
 
 
-def test_two_steps_train_on_a_server_that_runs_already(
+def test_two_steps_train_on_what_serve_model_serves(
     smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from taskgym.agents.vllm_server import VllmServer
-
-    options = {**VLLM, "max_lora_rank": 32}  # the recipe's
-    server = VllmServer(str(smollm2), log=tmp_path / "server.log", **options)
-    monkeypatch.setenv("OPENAI_API_KEY", server.key)
+    monkeypatch.setenv("OPENAI_API_KEY", "sesame")
+    flags = ("--model", str(smollm2), "--port", "18711", "--max-lora-rank", "32")  # the recipe's
+    serve = [sys.executable, "-m", "taskgym.training.commands.serve_model", *flags]
+    server = subprocess.Popen(serve, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     try:
-        server.wait_until_ready()
-        before = server.pid
-        train_two_steps("Arithmetic-v0", "server", "--server-url", server.url, cwd=tmp_path)
-        said = command(
-            "evaluate_agent",
-            "--policy",
-            "server",
-            "--server-url",
-            server.url,
-            "--n=2",
-            "--k=1",
-            "--sampling.max-tokens=8",
-            cwd=tmp_path,
-        )
-        assert "2 held-out tasks" in said and server.pid == before
+        assert server.stdout is not None
+        said = iter(server.stdout.readline, "")
+        assert any(line == "ready at http://127.0.0.1:18711\n" for line in said), "it ended"
+        where = ("--server-url", "http://127.0.0.1:18711")
+        train_two_steps("Arithmetic-v0", "server", *where, cwd=tmp_path)
+        asked = ("--policy", "server", *where, "--n=2", "--k=1", "--sampling.max-tokens=8")
+        assert "2 held-out tasks" in command("evaluate_agent", *asked, cwd=tmp_path)
     finally:
-        server.stop()
+        server.terminate()
+    assert server.wait(30) == 0
 
 
 def train_two_steps(env: str, policy: str, *where: str, cwd: Path) -> None:

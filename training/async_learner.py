@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from taskgym.agents.ahead import GroupsAhead
+from taskgym.agents.groups import fresh_share
 from taskgym.agents.server_policy import ServerPolicy
 from taskgym.agents.worker import RolloutWorker
 from taskgym.training.async_sampler import AsyncSampler
@@ -20,6 +21,7 @@ from taskgym.training.folder import RunFolder, checkpoint_step
 from taskgym.training.grpo_trainer import score_completions_only
 from taskgym.training.learner import OnStep, shared_arguments
 from taskgym.training.models import Loaded
+from taskgym.training.ranks import Ranks
 from taskgym.training.sync import Sync
 from taskgym.training.tasks import TaskPlan
 from taskgym.training.worker_rollout import OpenRollout
@@ -56,7 +58,7 @@ def learn_asynchronously(
         groups = groups_ahead(config, plan, worker, checkpoint)
         pad = loaded.tokenizer.pad_token_id
         sampler = AsyncSampler(config, worker, groups, sync, folder, pad)
-        callback = RunCallback(folder, sampler, checkpoint, on_step)
+        callback = RunCallback(folder, sampler, checkpoint, on_step, Ranks())
         with packed_attention(loaded.model), plain_head(loaded.model):
             arguments = async_arguments(config, folder.checkpoints)
             trainer = AsyncTrainer(loaded, sampler, arguments, config.grpo.loss_type, [callback])
@@ -81,6 +83,10 @@ def groups_ahead(
         step, position = divmod(number, grpo.groups_per_step)
         return plan.training_start(grpo.groups_per_step, step, position, attempt)
 
+    def max_fresh(number: int) -> int:
+        step, position = divmod(number, grpo.groups_per_step)
+        return fresh_share(grpo.max_fresh_groups, grpo.groups_per_step, step, position)
+
     return GroupsAhead(
         worker,
         draw,
@@ -88,7 +94,7 @@ def groups_ahead(
         per_step=grpo.groups_per_step,
         steps=range(done, config.steps),
         max_staleness=grpo.max_staleness,
-        max_fresh=grpo.max_fresh_groups,
+        max_fresh=max_fresh,
         mask_truncated=grpo.mask_truncated_completions,
         **left,
     )
@@ -107,10 +113,15 @@ def async_arguments(config: TrainConfig, output: Path) -> AsyncGRPOConfig:
 def _worker(
     config: TrainConfig, loaded: Loaded, policy: ServerPolicy, folder: RunFolder
 ) -> Iterator[RolloutWorker]:
-    server, adapters = policy.client, folder.path / "worker"
-    reachable = dataclasses.replace(config, server_url=server.url)
+    servers, adapters = policy.clients, folder.path / "worker"
+    reachable = dataclasses.replace(config, server_url=tuple(server.url for server in servers))
     base = loaded.base(config.lora.rank)
-    worker = RolloutWorker(OpenRollout(reachable, base, adapters, server.key), server.on_lost)
+
+    def tend() -> None:
+        for server in servers:
+            server.on_lost()
+
+    worker = RolloutWorker(OpenRollout(reachable, base, adapters, servers[0].key), tend)
     try:
         yield worker
     finally:

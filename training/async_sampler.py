@@ -120,8 +120,8 @@ class AsyncSampler:
         spent = self._spent()
         took, restarts = spent.pop("step"), spent.pop("restarts")
         generation = Generation(taken.played, spent, taken.stale)
-        return step_metrics(generation, taken.kept, step - 1) | {
-            **_rewards([t for group in taken.kept.values() for t in group.trajectories]),
+        return step_metrics(generation, step - 1) | {
+            **_rewards([t for group in generation.kept.values() for t in group.trajectories]),
             "tokens_per_second": sum(sum(t.mask) for t in every) / took,
             "sampling/staleness_max": float(max(taken.gaps)),
             "sampling/restarts": restarts,

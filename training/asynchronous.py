@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskgym.training.config import GrpoConfig, TrainConfig
 from taskgym.training.errors import ConfigError
+from taskgym.training.ranks import world_size
 
 _REASONS = {
     "importance_sampling_level": "its ratio is each token's",
@@ -26,6 +27,7 @@ def check_asynchronous(config: TrainConfig, pictures: int) -> None:
         ConfigError: The message names what to change.
     """
     _check(config.policy == "server", "policy", config.policy, "server", "a server writes apart")
+    _check(world_size() == 1, "processes", world_size(), 1, "its worker is one process's")
     known = ("auto", "transformers")
     _check(config.loader in known, "loader", config.loader, "transformers", "Unsloth patches heads")
     loss = config.grpo.loss_type

@@ -14,6 +14,7 @@ import torch
 from taskgym.agents.transformers_policy import load_adapter_weights
 from taskgym.training.folder import RunFolder
 from taskgym.training.metrics import MetricsFile
+from taskgym.training.ranks import Ranks
 from transformers import TrainerCallback
 
 # The reward, lengths, and the asynchronous trainer's own view of ages and times.
@@ -39,12 +40,14 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         timed: Timed,
         checkpoint: Path | None,
         on_step: Callable[[dict[str, float]], None],
+        ranks: Ranks,
     ):
         self._checkpoint = checkpoint
         self._folder = folder
         self._metrics = MetricsFile(folder.metrics)
         self._timed = timed
         self._on_step = on_step
+        self._ranks = ranks
         self._began = 0.0
         self._sampled = 0.0
         self._learn = 0.0
@@ -68,7 +71,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
             torch.cuda.current_stream().synchronize()
         sampled = self._timed.seconds - self._sampled
         self._learn = time.perf_counter() - self._began - sampled
-        if self._interrupted:
+        if any(self._ranks.gather(self._interrupted)):
             control.should_save = True
             control.should_training_stop = True
 
@@ -77,13 +80,16 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         if "reward" not in logs:  # the summary of the whole training, which has no step
             return
         metrics = {"step": state.global_step, **_renamed(logs), "seconds/learn": self._learn}
-        self._metrics.append(metrics)
+        if self._ranks.first:
+            self._metrics.append(metrics)
         self._on_step(metrics)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The checkpoint is whole: it may be resumed from."""
-        name = f"checkpoint-{state.global_step}"
-        self._folder.mark_complete(Path(args.output_dir) / name)
+        self._ranks.meet()  # each has written its own random state
+        if self._ranks.first:
+            name = f"checkpoint-{state.global_step}"
+            self._folder.mark_complete(Path(args.output_dir) / name)
 
     @contextmanager
     def stop_on_interrupt(self) -> Iterator[None]:
@@ -92,7 +98,10 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
 
         def stop(number: int, frame: Any) -> None:
             self._interrupted = True
-            print("\nending this step, then saving; Ctrl-C again stops at once", file=sys.stderr)
+            if self._ranks.first:
+                print(
+                    "\nending this step, then saving; Ctrl-C again stops at once", file=sys.stderr
+                )
             signal.signal(signal.SIGINT, usual)
 
         signal.signal(signal.SIGINT, stop)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from taskgym.agents.adapter import Adapter
-from taskgym.agents.policy import Apart
+from taskgym.agents.policy import Apart, Replicated, mean_gap
 from taskgym.envs import TaskgymError
 
 # Words, digits, symbols and code, so that every kind of token a policy writes is looked at.
@@ -28,6 +30,14 @@ _MOST_DOUBLINGS = 12  # a very small model may never change that much
 
 class SyncError(TaskgymError, RuntimeError):
     """The sampler does not hold what the learner learned: what it writes is another policy's."""
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What one engine of a sampler makes of the text."""
+
+    by: str
+    logprobs: list[float]
 
 
 class Canary:
@@ -64,18 +74,19 @@ class Canary:
         """
         base = self._plain()
         policy.load_adapter(None, policy.version)
-        plain = _gap(policy.score(self._ids), base)
+        plain, _ = self._worst(policy, base)
         noise = max(_LEAST_NOISE, plain)
         with _trial_adapter(self._model) as louder:
             learned = self._loud(louder, base, noise)
             policy.load_adapter(Adapter.of(self._model), policy.version)
-        gap, effect = _gap(policy.score(self._ids), learned), _gap(learned, base)
+        gap, worst = self._worst(policy, learned)
+        effect = mean_gap(learned, base)
         most = effect / (_SEEN / 2)
         if not (plain <= most and gap <= most):  # NaN too
             raise SyncError(
-                f"sampler and learner part before training: {plain:.4f} nats a token without an "
+                f"{worst.by} and learner part before training: {plain:.4f} nats a token without an "
                 f"adapter, {gap:.4f} with a trial adapter that changes the text by {effect:.4f}; "
-                + self._cause(policy, base)
+                + self._cause(worst, base)
             )
         policy.load_adapter(None, policy.version)
         self.noise = max(noise, gap)
@@ -87,14 +98,25 @@ class Canary:
             SyncError: It is above the tolerance; the message names the likely cause.
         """
         learned = self._learned()
-        gap = _gap(policy.score(self._ids), learned)
+        gap, worst = self._worst(policy, learned)
         if not gap <= self.tolerance:  # NaN too
             raise SyncError(
-                f"sampler and learner have parted: {gap:.4f} nats a token, tolerance "
-                f"{self.tolerance:.4f}; {self._cause(policy, self._plain())}"
+                f"{worst.by} and learner have parted: {gap:.4f} nats a token, tolerance "
+                f"{self.tolerance:.4f}; {self._cause(worst, self._plain())}"
             )
         self._before = learned
+        if isinstance(policy, Replicated):
+            policy.expect(self._ids, learned, self.tolerance)
         return gap
+
+    def _worst(self, policy: Apart, learned: list[float]) -> tuple[float, _Said]:
+        """What the engine of a policy says that is farthest from the learner, and how far."""
+        if isinstance(policy, Replicated):
+            every = [_Said(f"sampler {name}", s) for name, s in policy.scores(self._ids).items()]
+        else:
+            every = [_Said("sampler", policy.score(self._ids))]
+        gaps = [(mean_gap(said.logprobs, learned), said) for said in every]
+        return max(gaps, key=lambda each: math.inf if math.isnan(each[0]) else each[0])
 
     def _learned(self) -> list[float]:
         return _logprobs(self._model, self._ids)
@@ -107,26 +129,22 @@ class Canary:
         """What the learner makes of the text once the trial adapter is strong enough to be seen."""
         learned = self._learned()
         for _ in range(_MOST_DOUBLINGS):
-            if _gap(learned, base) >= max(_LOUD, _SEEN * noise):
+            if mean_gap(learned, base) >= max(_LOUD, _SEEN * noise):
                 break
             louder()
             learned = self._learned()
-        if _gap(learned, base) < _SEEN * _LEAST_NOISE:
+        if mean_gap(learned, base) < _SEEN * _LEAST_NOISE:
             raise SyncError("the learner's adapter changes nothing, however large: is it active?")
         return learned
 
-    def _cause(self, policy: Apart, base: list[float]) -> str:
+    def _cause(self, worst: _Said, base: list[float]) -> str:
         """What the sampler's answer is closest to, in words."""
-        said, before = policy.score(self._ids), self._before
-        if _gap(said, base) <= self.tolerance:
+        said, before = worst.logprobs, self._before
+        if mean_gap(said, base) <= self.tolerance:
             return "the sampler answers as the base model: the adapter is not applied"
-        if before is not None and _gap(said, before) <= self.tolerance:
+        if before is not None and mean_gap(said, before) <= self.tolerance:
             return "the sampler answers as before the last step: the adapter was not replaced"
         return "its base weights are others: dropped by a sleep, or another model"
-
-
-def _gap(some: Sequence[float], others: Sequence[float]) -> float:
-    return sum(abs(a - b) for a, b in zip(some, others, strict=True)) / len(some)
 
 
 def _logprobs(model: Any, ids: Sequence[int]) -> list[float]:

@@ -118,7 +118,8 @@ class GrpoConfig:
     computes (policy vllm and server). From 2 on: a process of its own writes so many steps ahead,
     and TRL's asynchronous trainer learns (policy server; see docs/async.md)."""
     max_fresh_groups: int = 0
-    """Groups without signal replaced in one step at most; each costs one more generation."""
+    """Groups without signal replaced in one step at most, shared out over its positions; each
+    costs one more generation."""
 
     def __post_init__(self) -> None:
         if self.num_generations < 2:
@@ -225,14 +226,15 @@ class PolicyFlags:
 
     policy: Literal["transformers", "vllm", "server"] = "transformers"
     """transformers: the learner's own model, batch by batch. vllm: an engine in this process.
-    server: vLLM's server at --server-url, or one started and stopped by us; evaluation takes any
-    OpenAI-compatible one."""
-    server_url: str = ""
-    """A running server, such as http://127.0.0.1:8000; its key is read from OPENAI_API_KEY."""
+    server: vLLM's servers at --server-url, or one started and stopped by us; evaluation takes any
+    OpenAI-compatible ones."""
+    server_url: tuple[str, ...] = ()
+    """Running servers of one model, such as http://node1:8000 http://node2:8000; their key is read
+    from OPENAI_API_KEY."""
     server_connections: int = 64
-    """Requests to the server under way at once."""
+    """Requests to each server under way at once."""
     server_timeout: float = 600.0
-    """Seconds until a request to the server counts as lost and is sent again."""
+    """Seconds until a request to a server counts as lost and is sent again."""
     gpu_memory_utilization: float = 0.0
     """Share of the GPU's memory for vLLM's weights and cache. 0: what the learner leaves and a
     step's completions can use; nine tenths where nothing is learned."""
@@ -252,6 +254,8 @@ class PolicyFlags:
             raise ValueError(
                 f"gpu_memory_utilization must be in [0, 1), got {self.gpu_memory_utilization}"
             )
+        if len(set(self.server_url)) < len(self.server_url):
+            raise ValueError(f"server_url names a server twice: {' '.join(self.server_url)}")
         if self.server_url and self.policy != "server":
             raise ValueError(f"server_url is for policy=server, got policy={self.policy}")
 

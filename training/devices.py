@@ -54,6 +54,14 @@ def driver_cuda() -> tuple[int, int]:
     return version.value // 1000, version.value % 1000 // 10
 
 
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, by the names that `CUDA_VISIBLE_DEVICES` takes."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is not None:
+        return [] if _hidden() else listed.split(",")
+    return [str(number) for number in range(_count_gpus())]
+
+
 def why_no_cuda() -> str:
     """What keeps a CUDA device from being used here; empty where one can be."""
     if has_cuda():
@@ -63,6 +71,19 @@ def why_no_cuda() -> str:
     if _driver() is None:
         return "there is no NVIDIA driver (libcuda.so.1), or it does not start"
     return "the NVIDIA driver sees no GPU; does nvidia-smi?"
+
+
+def _count_gpus() -> int:
+    """Asked of NVML: the driver itself would no longer heed what is hidden from it afterwards."""
+    count = ctypes.c_uint(0)
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return 0
+    if nvml.nvmlInit_v2() == 0:
+        nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
+        nvml.nvmlShutdown()
+    return count.value
 
 
 def _hidden() -> bool:

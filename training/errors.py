@@ -9,6 +9,7 @@ UserError(ValueError)            what was asked cannot be done; the message says
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -62,5 +63,7 @@ def disk_is_full(error: BaseException) -> bool:
 
 def fail(message: str) -> NoReturn:
     """Prints one sentence and exits."""
-    print(f"error: {message}", file=sys.stderr)
+    size = os.environ.get("WORLD_SIZE", "1")
+    whose = f" in process {os.environ.get('RANK', 0)} of {size}" if size != "1" else ""
+    print(f"error{whose}: {message}", file=sys.stderr)
     sys.exit(USAGE)

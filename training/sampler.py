@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from taskgym.agents.episode import Trajectory
-from taskgym.agents.groups import Group, Signal, collect_groups
+from taskgym.agents.groups import Group, Signal, collect_groups, fresh_share
 from taskgym.agents.policy import RestingPolicy
 from taskgym.agents.rollout import Rollout
 from taskgym.agents.traces import to_record, write_episodes
@@ -17,10 +17,12 @@ from taskgym.envs import TaskgymError
 from taskgym.training.config import TrainConfig
 from taskgym.training.folder import RunFolder
 from taskgym.training.generation import Generation, InTurn, OneAhead
+from taskgym.training.ranks import Ranks
 from taskgym.training.shown_processor import ShownProcessor, position_in
 from taskgym.training.sync import Sync
 from taskgym.training.tasks import TaskPlan
 
+_GAP = "sampling/canary_gap"
 _MAX_FAILED = 0.25  # share of a step's episodes that our own machinery may fail before we stop
 
 
@@ -42,6 +44,7 @@ class Sampler:
         rollout: Rollout,
         sync: Sync,
         folder: RunFolder,
+        ranks: Ranks,
         shown: ShownProcessor | None = None,
     ):
         self.seconds = 0.0
@@ -50,6 +53,7 @@ class Sampler:
         self._plan = plan
         self._rollout = rollout
         self._folder = folder
+        self._ranks = ranks
         self._metrics: dict[str, float] = {}
         self._turns: InTurn | OneAhead = InTurn(self._play, sync)
         if config.grpo.max_staleness:
@@ -61,12 +65,8 @@ class Sampler:
         step = trainer.state.global_step
         positions = [_position(prompt) for prompt in prompts]
         generation, metrics = self._turns.next(step, list(dict.fromkeys(positions)))
-        played = generation.groups
-        kept = {group.trajectories[0].start.group: group for group in played}
-        self._save(played, step)
-        check_failures([t for group in played for t in group.trajectories], step)
-        self._metrics = step_metrics(generation, kept, step) | metrics
-        samples = self._samples(positions, kept)
+        self._metrics = self._tell(generation, metrics, step)
+        samples = self._samples(positions, generation.kept)
         self.seconds += time.perf_counter() - began
         return samples
 
@@ -83,6 +83,23 @@ class Sampler:
         rewards: list[float | None] = columns["env_reward"]
         return rewards
 
+    def _tell(self, mine: Generation, metrics: dict[str, float], step: int) -> dict[str, float]:
+        """Saves what all processes have played, and says what to log; others leave it to the first.
+
+        Raises:
+            TooManyFailuresError: Our machinery failed too many episodes.
+        """
+        began = time.perf_counter()
+        everyone = self._ranks.bring((mine.portable(), metrics)) or []
+        metrics["seconds/wait"] += time.perf_counter() - began
+        if not everyone:
+            return {}
+        gaps = [said[_GAP] for _, said in everyone if _GAP in said]
+        generation = Generation.merged([part for part, _ in everyone])
+        self._save(generation.groups, step)
+        check_failures([t for g in generation.groups for t in g.trajectories], step)
+        return step_metrics(generation, step) | metrics | ({_GAP: max(gaps)} if gaps else {})
+
     def _play(self, step: int, positions: Sequence[int]) -> Generation:
         """One group for each position, by the adapter that the policy has now."""
         grpo, rollout = self._config.grpo, self._rollout
@@ -91,12 +108,16 @@ class Sampler:
         def draw(position: int, attempt: int) -> tuple[int, int | None]:
             return self._plan.training_start(grpo.groups_per_step, step, position, attempt)
 
+        def max_fresh(position: int) -> int:
+            total = grpo.max_fresh_groups
+            return fresh_share(total, grpo.groups_per_step, step, position)
+
         groups = collect_groups(
             rollout,
             draw,
             positions,
             size=grpo.num_generations,
-            max_fresh=grpo.max_fresh_groups,
+            max_fresh=max_fresh,
             mask_truncated=grpo.mask_truncated_completions,
         )
         played = list(groups)
@@ -127,15 +148,14 @@ class Sampler:
         write_episodes(self._folder.episodes, records)
 
 
-def step_metrics(generation: Generation, kept: dict[int, Group], step: int) -> dict[str, float]:
+def step_metrics(generation: Generation, step: int) -> dict[str, float]:
     """What a step logs besides TRL's own: components, signals, verdicts, stops, time and speed.
 
     Args:
-        generation: What was played for it.
-        kept: The group that is learned from at each position.
+        generation: What was played for it, by all processes.
         step: Optimiser steps that the learner's adapter has seen.
     """
-    played, seconds = generation.groups, generation.seconds
+    played, kept, seconds = generation.groups, generation.kept, generation.seconds
     rows = [t for group in kept.values() for t in group.trajectories if t.error is None]
     every = [t for group in played for t in group.trajectories]
     sampled = sum(sum(t.mask) for t in every)

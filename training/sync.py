@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 
 from taskgym.agents.adapter import Adapter
-from taskgym.agents.policy import Apart, Policy
-from taskgym.training.canary import Canary
+from taskgym.agents.policy import Apart, Policy, Replicated
+from taskgym.training.canary import Canary, SyncError
 from taskgym.training.models import Loaded
+from taskgym.training.ranks import Ranks
+
+_EQUAL = 1e-3  # of the norm of a tensor; averaged gradients keep all processes alike to the bit
 
 
 class Sync:
@@ -16,8 +19,9 @@ class Sync:
     A policy that shares the learner's weights is told the version and nothing else.
     """
 
-    def __init__(self, policy: Policy | Apart, loaded: Loaded):
+    def __init__(self, policy: Policy | Apart, loaded: Loaded, ranks: Ranks | None = None):
         self._policy = policy
+        self._ranks = ranks or Ranks()
         self._model = loaded.model
         self._canary: Canary | None = None
         if isinstance(policy, Apart):
@@ -36,21 +40,47 @@ class Sync:
             version: What its completions carry: the optimiser steps that the adapter has seen.
 
         Returns:
-            `seconds/sync`, and for a sampler apart `seconds/canary` and `sampling/canary_gap`.
+            `seconds/sync`, for a sampler apart `seconds/canary` and `sampling/canary_gap`, and for
+            one of servers `sampling/servers`, how many hold the adapter.
 
         Raises:
-            SyncError: Sampler and learner do not agree on the canary's text.
+            SyncError: Sampler and learner do not agree on the canary's text, or learners on the
+                adapter.
         """
         began = time.perf_counter()
+        apart = isinstance(self._policy, Apart)
+        adapter = Adapter.of(self._model) if apart or self._ranks.size > 1 else None
+        if adapter is not None and self._ranks.size > 1:
+            check_equal(adapter, self._ranks)
         if not isinstance(self._policy, Apart):
             self._policy.load_adapter(None, version)
             return {"seconds/sync": time.perf_counter() - began}
-        self._policy.load_adapter(Adapter.of(self._model), version)
+        self._policy.load_adapter(adapter, version)
         synced = time.perf_counter()
         assert self._canary is not None
         gap = self._canary.check(self._policy)
-        return {
+        metrics = {
             "seconds/sync": synced - began,
             "seconds/canary": time.perf_counter() - synced,
             "sampling/canary_gap": gap,
         }
+        if isinstance(self._policy, Replicated):
+            metrics["sampling/servers"] = float(len(self._policy.up))
+        return metrics
+
+
+def check_equal(adapter: Adapter, ranks: Ranks) -> None:
+    """Whether all processes of a run hold the same adapter, by the norms of its tensors.
+
+    Raises:
+        SyncError: They do not: their gradients were not averaged, or one has started elsewhere.
+    """
+    import torch
+
+    norms = ranks.gather(torch.stack([t.float().norm() for t in adapter.tensors.values()]).cpu())
+    for rank, other in enumerate(norms):
+        if not torch.allclose(other, norms[0], rtol=_EQUAL, atol=_EQUAL, equal_nan=True):
+            raise SyncError(
+                f"the adapter of process {rank} is not that of process 0: tensors differ by up to "
+                f"{(other - norms[0]).abs().max():.2e} in norm"
+            )

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from taskgym.training.models import Loaded, load_model
 from taskgym.training.policies import check_policy, open_policy, shared_policy
 from taskgym.training.preflight import check_machine
 from taskgym.training.progress import episode_bar, evaluation_table, step_bar
+from taskgym.training.ranks import RankLostError, Ranks, joined, share_of, world_size
 from taskgym.training.report import write_report
 from taskgym.training.sync import Sync
 from taskgym.training.tasks import TaskPlan, env_factory
@@ -47,20 +48,24 @@ def train(config: TrainConfig) -> RunFolder:
     check(config)
     plan = plan_tasks(config)
     config = settled(config, plan)
-    with watched("loading the model"):
-        loaded = load_model(config, sees=plan.pictures > 0)
-    folder = _open_folder(config)
-    print(f"model: {loaded.name} ({loaded.why})\nrun folder: {folder.path}")
-    plan.keep_short(loaded.renderer, config.prompt_quantile)
-    with folder.locked():
-        folder.write_config(config)
-        with _policy(config, loaded, folder) as policy:
-            _play_out(_Stages(config, plan, folder, loaded, policy))
+    with joined() as ranks:
+        with watched("loading the model"):
+            loaded = load_model(config, sees=plan.pictures > 0)
+        folder = ranks.share(lambda: _open_folder(config))
+        print(f"model: {loaded.name} ({loaded.why})\nrun folder: {folder.path}")
+        plan.keep_short(loaded.renderer, config.prompt_quantile)
+        with folder.locked() if ranks.first else nullcontext():
+            if ranks.first:
+                folder.write_config(config)
+            with _policy(config, loaded, folder, ranks) as policy:
+                _play_out(_Stages(config, plan, folder, loaded, policy, ranks))
     return folder
 
 
 @contextmanager
-def _policy(config: TrainConfig, loaded: Loaded, folder: RunFolder) -> Iterator[Policy]:
+def _policy(
+    config: TrainConfig, loaded: Loaded, folder: RunFolder, ranks: Ranks
+) -> Iterator[Policy]:
     if config.policy == "transformers":
         from taskgym.agents.transformers_policy import TransformersPolicy
 
@@ -74,7 +79,7 @@ def _policy(config: TrainConfig, loaded: Loaded, folder: RunFolder) -> Iterator[
         return
     with ExitStack() as stack:
         with watched("starting the sampler"):
-            policy = stack.enter_context(open_policy(config, base, folder.path))
+            policy = stack.enter_context(open_policy(config, base, folder.path, ranks.rank))
         yield policy
 
 
@@ -91,13 +96,16 @@ def _play_out(run: _Stages) -> None:
         print(_resume_hint(folder))
         raise
     except TaskgymError as error:  # a server that is gone, a broken sync, failed machinery
+        if isinstance(error, RankLostError) and not run.ranks.first:
+            raise
         raise RunError(f"{error}. {_resume_hint(folder)}") from error
     except Exception as error:
         if disk_is_full(error):
             raise RunError(f"no space left on the disk. {_resume_hint(folder)}") from error
         raise
     finally:
-        _report(folder)
+        if run.ranks.first:
+            _report(folder)
 
 
 def check(config: TrainConfig) -> None:
@@ -113,9 +121,8 @@ def check(config: TrainConfig) -> None:
     for what, package in needed.items():
         if importlib.util.find_spec(package) is None:
             raise ConfigError(f"{what}: the package {package} is missing: pip install {package}")
+    share_of(config, world_size())
     check_policy(config, config.sampling, config.model, learns=True)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("several processes cannot train one run yet; start train_agent alone")
 
 
 def plan_tasks(config: TrainConfig) -> TaskPlan:
@@ -155,17 +162,19 @@ class _Stages:
         folder: RunFolder,
         loaded: Loaded,
         policy: Policy,
+        ranks: Ranks,
     ):
         self.config, self.plan, self.folder, self.loaded = config, plan, folder, loaded
         self.policy = policy
-        self.sync = Sync(policy, loaded)
+        self.ranks = ranks
+        self.sync = Sync(policy, loaded, ranks)
 
     def prepare(self) -> None:
         """The warm-up, if asked for, and then the score before GRPO."""
         from taskgym.agents.transformers_policy import load_adapter_weights
 
         if self.config.warmup.data:
-            if not self.folder.warmup.exists():
+            if not self.ranks.share(self.folder.warmup.exists):
                 self._warm_up()
             load_adapter_weights(self.loaded.model, self.folder.warmup)
         self._evaluate("before", 0)
@@ -176,6 +185,9 @@ class _Stages:
         if isinstance(self.policy, RestingPolicy):
             self.policy.rest()
         warm_up(self.config, self.loaded, self.plan, self.folder.checkpoints / "warmup")
+        self.ranks.share(self._save_warmup)
+
+    def _save_warmup(self) -> None:
         part = self.folder.path / "warmup.tmp"  # renamed when whole, so that a kill leaves none
         shutil.rmtree(part, ignore_errors=True)
         save_adapter(self.loaded, part)
@@ -183,11 +195,8 @@ class _Stages:
 
     def learn(self) -> bool:
         """GRPO; returns whether the last step was reached. The adapter is saved either way."""
-        self.folder.drop_torn_checkpoints()
-        checkpoint = self.folder.checkpoint()
+        checkpoint = self.ranks.share(self._go_back)
         done = checkpoint_step(checkpoint) if checkpoint else 0
-        for path in (self.folder.metrics, self.folder.episodes):
-            truncate_after(path, done)
         with step_bar(done, self.config.steps) as show, ExitStack() as first:
             first.enter_context(watched("working on the first step"))
 
@@ -198,9 +207,9 @@ class _Stages:
             try:
                 ended = self._grpo(checkpoint, on_step)
             except TaskgymError:  # a full memory, a server that is gone: what was learned is kept
-                save_adapter(self.loaded, self.folder.adapter)
+                self._save()
                 raise
-        save_adapter(self.loaded, self.folder.adapter)
+        self._save()
         if not ended:
             print(f"stopped and saved. {_resume_hint(self.folder)}")
         return ended
@@ -214,11 +223,26 @@ class _Stages:
             return learn_asynchronously(self.config, self.loaded, self.policy, *rest)
         from taskgym.training.learner import learn
 
-        return learn(self.config, self.loaded, self.policy, self.sync, *rest)
+        return learn(self.config, self.loaded, self.policy, self.sync, *rest, self.ranks)
+
+    def _save(self) -> None:
+        if self.ranks.first:
+            save_adapter(self.loaded, self.folder.adapter)
+
+    def _go_back(self) -> Path | None:
+        """The checkpoint to start from; what later steps left is dropped."""
+        self.folder.drop_torn_checkpoints()
+        checkpoint = self.folder.checkpoint()
+        for path in (self.folder.metrics, self.folder.episodes):
+            truncate_after(path, checkpoint_step(checkpoint) if checkpoint else 0)
+        return checkpoint
 
     def finish(self) -> None:
         """The score after GRPO, beside the one before."""
         self._evaluate("after", self.config.steps)
+        self.ranks.share(self._conclude)
+
+    def _conclude(self) -> None:
         if self.folder.evaluation.exists():
             print(evaluation_table(json.loads(self.folder.evaluation.read_text())))
         print(f"adapter: {self.folder.adapter}")
@@ -226,18 +250,24 @@ class _Stages:
 
     def _evaluate(self, when: str, version: int) -> None:
         tasks, samples = self.config.evaluation.tasks, self.config.evaluation.samples
-        path = self.folder.evaluation
-        known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        known = self.ranks.share(self._known_scores)
         if tasks == 0 or when in known:
             return
         self.sync(version)
         renderer = self.loaded.renderer
         temperature = self.config.evaluation.temperature
         sampling = dataclasses.replace(self.config.sampling, temperature=temperature)
-        with episode_bar(f"score {when}", tasks * (samples + 1)) as tick:
-            scored = evaluate(self.policy, self.plan, sampling, renderer, samples, tick)
-        known[when] = scored.summary()
-        write_whole(path, json.dumps(plain(known), indent=1))
+        mine = len(range(self.ranks.rank, tasks, self.ranks.size))
+        with episode_bar(f"score {when}", mine * (samples + 1)) as tick:
+            scored = evaluate(self.policy, self.plan, sampling, renderer, samples, tick, self.ranks)
+        if self.ranks.first:
+            known[when] = scored.summary()
+            write_whole(self.folder.evaluation, json.dumps(plain(known), indent=1))
+
+    def _known_scores(self) -> dict[str, Any]:
+        path = self.folder.evaluation
+        known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return known
 
 
 def save_adapter(loaded: Loaded, path: Path) -> None:

@@ -21,6 +21,7 @@ from taskgym.training.config import TrainConfig, WarmupConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.errors import ConfigError
 from taskgym.training.models import Loaded
+from taskgym.training.ranks import share_of, world_size
 from taskgym.training.tasks import TaskPlan
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
@@ -166,7 +167,7 @@ def _arguments(config: TrainConfig, output: Path) -> SFTConfig:
     return SFTConfig(
         output_dir=str(output),
         max_steps=warmup.steps,
-        per_device_train_batch_size=warmup.batch,
+        per_device_train_batch_size=share_of(config, world_size()).warmup.batch,
         learning_rate=warmup.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=min(_RISE, warmup.steps // 10),
@@ -181,5 +182,6 @@ def _arguments(config: TrainConfig, output: Path) -> SFTConfig:
         gradient_checkpointing=cuda,
         disable_tqdm=False,
         packing=False,
+        ddp_find_unused_parameters=False,  # every tensor of the adapter is used in every pass
         remove_unused_columns=False,  # `number` leads to the pictures
     )

@@ -1,4 +1,4 @@
-"""What a run's rollout worker opens in its process: envs, and a policy that asks the server."""
+"""What a run's rollout worker opens in its process: envs, and a policy that asks the servers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from taskgym.training.tasks import env_factory
 
 @dataclass(frozen=True)
 class OpenRollout:
-    """Opens, in the worker's process, a rollout whose policy asks the run's server.
+    """Opens, in the worker's process, a rollout whose policy asks the run's servers.
 
     Attributes:
-        config: The run's, with the server's address.
+        config: The run's, with the servers' addresses.
         base: The base model.
         folder: Where the process keeps adapters for the server.
-        key: The server's.
+        key: What the servers ask for.
     """
 
     config: TrainConfig

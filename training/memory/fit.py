@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from itertools import count
 
 from taskgym.envs import SingleTurnEnv
 from taskgym.training.config import TrainConfig
 from taskgym.training.devices import card_of, gpu_memory, has_cuda
+from taskgym.training.environment import SERVER_GPU
 from taskgym.training.errors import ModelError
 from taskgym.training.memory.advice import what_fits
 from taskgym.training.memory.plan import GIB, Demand, Plan, choose
 from taskgym.training.memory.sizes import Asked, UnforeseenError, measure
 from taskgym.training.memory.table import as_line, as_table
 from taskgym.training.models import has_unsloth
+from taskgym.training.ranks import share_of, world_size
 from taskgym.training.readers import find_model
 from taskgym.training.tasks import TaskPlan
 
@@ -37,7 +40,7 @@ def settled(config: TrainConfig, tasks: TaskPlan) -> TrainConfig:
     if not has_cuda():
         return config
     try:
-        plan = plan_for(config, tasks, gpu_memory())
+        plan = plan_for(share_of(config, world_size()), tasks, gpu_memory())
     except UnforeseenError as error:
         logger.warning("the memory of this run cannot be foreseen: %s", error)
         share = config.gpu_memory_utilization or _BLIND_SHARE
@@ -112,8 +115,10 @@ def _asked(config: TrainConfig, sees: bool, demand: Demand) -> Asked:
 
 def _demand(config: TrainConfig, tasks: TaskPlan) -> Demand:
     prompt, completion = _lengths(config, tasks)
-    unsloth = config.loader == "unsloth" or (config.loader == "auto" and has_unsloth())
-    own = config.policy == "vllm" or (config.policy == "server" and not config.server_url)
+    alone = world_size() == 1
+    unsloth = config.loader == "unsloth" or (config.loader == "auto" and has_unsloth() and alone)
+    beside = not config.server_url and SERVER_GPU not in os.environ
+    own = config.policy == "vllm" or (config.policy == "server" and beside)
     shared = config.policy == "vllm" and unsloth
     return Demand(
         completions=config.grpo.completions,

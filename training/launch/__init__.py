@@ -1,0 +1,1 @@
+"""What starts runs on several GPUs and machines: accelerate configs, a Slurm script, Ray."""
