@@ -76,6 +76,8 @@ def start_engine(
         gpu_memory_utilization=gpu_memory_utilization,
         logprobs_mode="processed_logprobs",  # of the distribution that tokens are drawn from
         enforce_eager=on_cpu,
+        # A prompt in parts sets a seeded generator back, which those of a CPU cannot do.
+        enable_chunked_prefill=False if on_cpu else None,
         quantization="bitsandbytes" if four_bit else None,
         enable_sleep_mode=standby,
         distributed_executor_backend="external_launcher" if together else None,

@@ -91,7 +91,7 @@ class VllmServer:
             # unless it knows that the head is not adapted.
             *(("--lora-target-modules", *lora_targets) if on_cpu and lora_targets else ()),
             *(("--max-model-len", str(max_model_len)) if max_model_len else ()),
-            *(("--enforce-eager",) if on_cpu else ()),
+            *(("--enforce-eager", "--no-enable-chunked-prefill") if on_cpu else ()),
             *(("--quantization", "bitsandbytes") if four_bit else ()),
         ]
         # The kernel ends a process with the thread that started it: this one lives until `stop`.
