@@ -9,6 +9,7 @@ optimiser step; that a batch says in `global_n_tokens` what its loss is divided 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from taskgym.training.devices import has_cuda
 from taskgym.training.models import Loaded
 from trl.experimental.async_grpo import AsyncGRPOConfig, AsyncGRPOTrainer, async_grpo_trainer
 
+_CALLBACKS = logging.getLogger("transformers.trainer_callback")
 UNLEARNED = "unlearned.json"  # in a checkpoint: what was being played when it was written
 
 
@@ -106,10 +108,13 @@ def _given_model(model: Any) -> Iterator[None]:
         others["get_peak_flops_per_device"] = lambda *args: None
     kept = {name: getattr(async_grpo_trainer, name) for name in others}
     vars(async_grpo_trainer).update(others)
+    heard = _CALLBACKS.level
+    _CALLBACKS.setLevel(logging.ERROR)  # TRL adds two of a kind, of which transformers warns
     try:
         yield
     finally:
         vars(async_grpo_trainer).update(kept)
+        _CALLBACKS.setLevel(heard)
 
 
 @contextmanager
