@@ -94,17 +94,17 @@ def collect_groups(
     attempts = dict.fromkeys(positions, 0)
     parts: dict[int, list[Trajectory]] = {position: [] for position in positions}
     for position in positions:
-        rollout.start(_starts(draw, position, 0, size))
+        rollout.start(group_starts(draw, position, 0, size))
     for trajectory in rollout.finished():
         position = trajectory.start.group
         parts[position].append(trajectory)
         if len(parts[position]) < size:
             continue
-        group = _group(parts[position], mask_truncated)
+        group = group_of(parts[position], mask_truncated)
         parts[position] = []
         if group.signal is not Signal.SOME and attempts[position] < max_fresh(position):
             attempts[position] += 1
-            rollout.start(_starts(draw, position, attempts[position], size))
+            rollout.start(group_starts(draw, position, attempts[position], size))
         yield group
 
 
@@ -118,7 +118,8 @@ def fresh_share(total: int, positions: int, step: int, position: int) -> int:
     return each + ((position - step * left) % positions < left)
 
 
-def _starts(draw: Draw, position: int, attempt: int, size: int) -> list[Start]:
+def group_starts(draw: Draw, position: int, attempt: int, size: int) -> list[Start]:
+    """Where the members of a group start: at the same task, each with its own sampling noise."""
     seed, index = draw(position, attempt)
     return [
         Start(seed, index, derive_seed(seed, index or 0, "sample", m), position, m)
@@ -126,7 +127,12 @@ def _starts(draw: Draw, position: int, attempt: int, size: int) -> list[Start]:
     ]
 
 
-def _group(trajectories: Sequence[Trajectory], mask_truncated: bool) -> Group:
+def group_of(trajectories: Sequence[Trajectory], mask_truncated: bool) -> Group:
+    """The group of these trajectories, in the order of their members.
+
+    Raises:
+        DifferentStartsError: They did not start alike.
+    """
     group = sorted(trajectories, key=lambda t: t.start.member)
     if len({t.start_hash for t in group if t.error is None}) > 1:
         start = group[0].start

@@ -122,8 +122,15 @@ class Policy(Protocol):
 
 
 @runtime_checkable
-class ApartPolicy(Policy, Protocol):
-    """A policy with weights of its own, which adapters have to be brought to."""
+class Apart(Protocol):
+    """Weights apart from the learner's, which adapters have to be brought to."""
+
+    @property
+    def version(self) -> int:
+        """The version of the adapter that writes now."""
+
+    def load_adapter(self, adapter: Adapter | None, version: int) -> None:
+        """Writes with this adapter from now on; without one, with the base model."""
 
     def score(self, ids: Sequence[int]) -> list[float]:
         """The log-probability of each token after the first, by the adapter that writes now.
@@ -133,8 +140,13 @@ class ApartPolicy(Policy, Protocol):
 
 
 @runtime_checkable
-class ReplicatedPolicy(ApartPolicy, Protocol):
-    """A policy of several engines, which may go and come back while it writes."""
+class ApartPolicy(Policy, Apart, Protocol):
+    """A policy with weights of its own."""
+
+
+@runtime_checkable
+class Replicated(Apart, Protocol):
+    """Weights in several engines, which may go and come back while they write."""
 
     @property
     def up(self) -> list[str]:

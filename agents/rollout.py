@@ -70,14 +70,23 @@ class Rollout:
             episode = Episode(number, env, start, self._sampling, self._renderer)
             self._steps[self._threads.submit(episode.begin)] = episode
 
+    @property
+    def running(self) -> bool:
+        """Whether any episode is under way."""
+        return bool(self._steps or self._waiting)
+
     def finished(self) -> Iterator[Trajectory]:
         """Plays until nothing runs or `stop` is called, yielding each trajectory as it ends."""
-        while (self._steps or self._waiting) and not self._stopped:
-            if self._steps and (self.policy.lockstep or not self._waiting):
-                self._wait()
-            yield from self._collect()
-            if self._waiting and not (self.policy.lockstep and self._steps):
-                self._generate()
+        while self.running and not self._stopped:
+            yield from self.advance()
+
+    def advance(self) -> Iterator[Trajectory]:
+        """One round of the loop: yields the episodes that have ended, then asks the policy."""
+        if self._steps and (self.policy.lockstep or not self._waiting):
+            self._wait()
+        yield from self._collect()
+        if self._waiting and not (self.policy.lockstep and self._steps):
+            self._generate()
 
     def stop(self) -> None:
         """Lets `finished` end soon; for another thread than the one that plays."""

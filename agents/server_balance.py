@@ -56,11 +56,15 @@ class BalancedPolicy(ABC):
     Args:
         clients: One for each server. Their patience is how long a blip may take.
         patience: Seconds without any server after which `poll` gives up.
+
+    Attributes:
+        clients: One for each server.
     """
 
     lockstep = False
 
     def __init__(self, clients: Sequence[ServerClient], *, patience: float = PATIENCE):
+        self.clients = tuple(clients)
         self._version = 0
         self._connections = min(client.connections for client in clients)
         self._queue: deque[_Waiting] = deque()

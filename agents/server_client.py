@@ -68,7 +68,8 @@ class ServerClient:
         self.connections = connections
         self.retries = 0
         self._patience = patience
-        self._on_lost = on_lost
+        self.on_lost = on_lost
+        self.key = key or os.environ.get("OPENAI_API_KEY", "")
         self._again = partial(
             ServerClient,
             url,
@@ -78,10 +79,9 @@ class ServerClient:
             key=key,
             on_lost=on_lost,
         )
-        key = key or os.environ.get("OPENAI_API_KEY", "")
         self._http = httpx.Client(
             base_url=self.url,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
             timeout=httpx.Timeout(timeout, connect=10.0),
             limits=httpx.Limits(),  # none: a look at its health must not wait for a free one
             trust_env=host not in _LOOPBACK,  # a proxy is for what lies beyond this machine
@@ -144,7 +144,7 @@ class ServerClient:
                 response = self._http.request(method, path, json=body)
             except httpx.TransportError as error:
                 trouble = f"{type(error).__name__}: {error}"
-                self._on_lost()
+                self.on_lost()
             else:
                 if response.status_code not in _BUSY or response.status_code in final:
                     return _content(response)

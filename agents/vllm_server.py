@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -62,6 +63,7 @@ class VllmServer:
         log: Path,
         four_bit: bool = False,
         max_loras: int = MAX_LORAS,
+        lora_targets: Collection[str] = (),
         host: str = "127.0.0.1",
         port: int = 0,
         key: str = "",
@@ -85,6 +87,9 @@ class VllmServer:
             *("--gpu-memory-utilization", f"{gpu_memory_utilization}"),
             *("--enable-lora", "--max-lora-rank", f"{admitted_rank(max_lora_rank)}"),
             *("--max-loras", f"{max_loras}"),
+            # On a CPU vLLM 0.32 dies when a prompt is scored while other requests are generated,
+            # unless it knows that the head is not adapted.
+            *(("--lora-target-modules", *lora_targets) if on_cpu and lora_targets else ()),
             *(("--max-model-len", str(max_model_len)) if max_model_len else ()),
             *(("--enforce-eager", "--no-enable-chunked-prefill") if on_cpu else ()),
             *(("--quantization", "bitsandbytes") if four_bit else ()),

@@ -41,6 +41,9 @@ LIGHT = {
 # files below: they load what they like, because they are imported inside functions themselves.
 DEFERRED = {
     "envs/answer_worker.py",
+    "training/async_learner.py",
+    "training/async_sampler.py",
+    "training/async_trainer.py",
     "training/callbacks.py",
     "training/grpo_trainer.py",
     "training/halving.py",
@@ -51,9 +54,17 @@ DEFERRED = {
     "training/sampler.py",
     "training/sampler_gap.py",
     "training/shown_processor.py",
+    "training/tree_attention.py",
     "training/warmup.py",
 }
-ONLY_TRL = {"training/grpo_trainer.py", "training/learner.py", "training/warmup.py"}
+ONLY_TRL = {
+    "training/async_learner.py",
+    "training/async_sampler.py",
+    "training/async_trainer.py",
+    "training/grpo_trainer.py",
+    "training/learner.py",
+    "training/warmup.py",
+}
 
 
 @dataclass(frozen=True)

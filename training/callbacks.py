@@ -8,15 +8,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from taskgym.agents.transformers_policy import load_adapter_weights
 from taskgym.training.folder import RunFolder
 from taskgym.training.metrics import MetricsFile
 from taskgym.training.ranks import Ranks
-from taskgym.training.sampler import Sampler
 from transformers import TrainerCallback
+
+# The reward, lengths, and the asynchronous trainer's own view of ages and times.
+_SAID_TWICE = ("rewards/env_total/", "completions", "sample/", "perf/")
+
+
+class Timed(Protocol):
+    """What the learner waits for.
+
+    Attributes:
+        seconds: Wall time so far in which the learner had nothing to do.
+    """
+
+    seconds: float
 
 
 class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
@@ -25,7 +37,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
     def __init__(
         self,
         folder: RunFolder,
-        sampler: Sampler,
+        timed: Timed,
         checkpoint: Path | None,
         on_step: Callable[[dict[str, float]], None],
         ranks: Ranks,
@@ -33,7 +45,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         self._checkpoint = checkpoint
         self._folder = folder
         self._metrics = MetricsFile(folder.metrics)
-        self._sampler = sampler
+        self._timed = timed
         self._on_step = on_step
         self._ranks = ranks
         self._began = 0.0
@@ -51,13 +63,13 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Starts the step's clock."""
         self._began = time.perf_counter()
-        self._sampled = self._sampler.seconds
+        self._sampled = self._timed.seconds
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Learning is what the step took, its last kernel included, beyond its sampler."""
         if torch.cuda.is_available():
             torch.cuda.current_stream().synchronize()
-        sampled = self._sampler.seconds - self._sampled
+        sampled = self._timed.seconds - self._sampled
         self._learn = time.perf_counter() - self._began - sampled
         if any(self._ranks.gather(self._interrupted)):
             control.should_save = True
@@ -100,14 +112,12 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
 
 
 def _renamed(logs: dict[str, float]) -> dict[str, float]:
-    """TRL's log, less its second name of the reward, and with lengths as they were sampled.
+    """TRL's log, less what it says a second time, and with lengths as they were sampled.
 
     TRL counts the tokens that are in the loss, so an episode that is masked because it was
     truncated would have length 0.
     """
-    kept = {
-        k: v for k, v in logs.items() if not k.startswith(("rewards/env_total/", "completions"))
-    }
+    kept = {k: v for k, v in logs.items() if not k.startswith(_SAID_TWICE)}
     for name in ("mean_length", "min_length", "max_length", "clipped_ratio"):
         kept[f"completions/{name}"] = kept.pop(f"episodes/{name}")
     return kept

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskgym.agents.adapter import Adapter
-from taskgym.agents.policy import ApartPolicy, ReplicatedPolicy, mean_gap
+from taskgym.agents.policy import Apart, Replicated, mean_gap
 from taskgym.envs import TaskgymError
 
 # Words, digits, symbols and code, so that every kind of token a policy writes is looked at.
@@ -66,7 +66,7 @@ class Canary:
         """The largest gap that is no fault, in nats a token."""
         return _SLACK * self.noise
 
-    def calibrate(self, policy: ApartPolicy) -> None:
+    def calibrate(self, policy: Apart) -> None:
         """Measures the tolerance with a trial adapter; the learner's own is put back after.
 
         Raises:
@@ -91,7 +91,7 @@ class Canary:
         policy.load_adapter(None, policy.version)
         self.noise = max(noise, gap)
 
-    def check(self, policy: ApartPolicy) -> float:
+    def check(self, policy: Apart) -> float:
         """The gap now, after a sync.
 
         Raises:
@@ -105,13 +105,13 @@ class Canary:
                 f"{self.tolerance:.4f}; {self._cause(worst, self._plain())}"
             )
         self._before = learned
-        if isinstance(policy, ReplicatedPolicy):
+        if isinstance(policy, Replicated):
             policy.expect(self._ids, learned, self.tolerance)
         return gap
 
-    def _worst(self, policy: ApartPolicy, learned: list[float]) -> tuple[float, _Said]:
+    def _worst(self, policy: Apart, learned: list[float]) -> tuple[float, _Said]:
         """What the engine of a policy says that is farthest from the learner, and how far."""
-        if isinstance(policy, ReplicatedPolicy):
+        if isinstance(policy, Replicated):
             every = [_Said(f"sampler {name}", s) for name, s in policy.scores(self._ids).items()]
         else:
             every = [_Said("sampler", policy.score(self._ids))]

@@ -115,7 +115,8 @@ class GrpoConfig:
     max_staleness: int = 0
     """How many optimiser steps older than the learner's the adapter may be that wrote what is
     learned from. 0: learner and sampler take turns. 1: the next step is written while the learner
-    computes (policy vllm and server)."""
+    computes (policy vllm and server). From 2 on: a process of its own writes so many steps ahead,
+    and TRL's asynchronous trainer learns (policy server; see docs/async.md)."""
     max_fresh_groups: int = 0
     """Groups without signal replaced in one step at most, shared out over its positions; each
     costs one more generation."""
@@ -128,11 +129,10 @@ class GrpoConfig:
             )
         _at_least("grpo.groups_per_step", self.groups_per_step, 1)
         _at_least("grpo.max_fresh_groups", self.max_fresh_groups, 0)
-        if self.max_staleness not in (0, 1):
-            raise ValueError(f"grpo.max_staleness must be 0 or 1, got {self.max_staleness}")
+        _at_least("grpo.max_staleness", self.max_staleness, 0)
         if self.max_staleness and not self.vllm_importance_sampling_correction:
             raise ValueError(
-                "grpo.max_staleness=1 learns from an older policy, which needs "
+                f"grpo.max_staleness={self.max_staleness} learns from an older policy, which needs "
                 "grpo.vllm_importance_sampling_correction"
             )
         _at_least("grpo.micro_batch", self.micro_batch, 0)
@@ -141,6 +141,11 @@ class GrpoConfig:
                 f"grpo.micro_batch must divide the {self.completions} completions of a step "
                 f"(num_generations x groups_per_step), got {self.micro_batch}"
             )
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether a process of its own writes ahead of the learner."""
+        return self.max_staleness > 1
 
     @property
     def completions(self) -> int:
@@ -321,13 +326,14 @@ class TrainConfig(PolicyFlags, EnvFlags):
             )
         if self.grpo.max_staleness and self.policy == "transformers":
             raise ValueError(
-                "grpo.max_staleness=1 needs a sampler with weights of its own: policy vllm or "
-                "server, got policy=transformers, which writes with the learner's"
+                f"grpo.max_staleness={self.grpo.max_staleness} needs a sampler with weights of "
+                "its own: policy vllm or server, got policy=transformers, which writes with the "
+                "learner's"
             )
         if self.grpo.max_staleness and self.standby:
             raise ValueError(
-                "grpo.max_staleness=1 writes while the learner computes, so the sampler cannot "
-                "give it its memory: leave standby out"
+                f"grpo.max_staleness={self.grpo.max_staleness} writes while the learner computes, "
+                "so the sampler cannot give it its memory: leave standby out"
             )
         mode = self.grpo.vllm_importance_sampling_mode
         if self.policy != "transformers" and self.grpo.loss_type == "vespo" and "token" not in mode:

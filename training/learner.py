@@ -9,9 +9,9 @@ whether the sampler's log-probabilities correct the loss.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from taskgym.agents.policy import ApartPolicy, OverlappingPolicy, Policy
@@ -64,7 +64,6 @@ def learn(
         Whether the last step was reached.
     """
     ranks = ranks or Ranks()
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func: known, pinned by a test
     if config.grpo.max_staleness and isinstance(policy, OverlappingPolicy):
         policy.overlap()
     rollout = Rollout(policy, plan.make_env, config.sampling, loaded.renderer)
@@ -98,50 +97,58 @@ def learn(
 
 def grpo_arguments(config: TrainConfig, output: Path) -> GRPOConfig:
     """A process's share of a config in TRL's terms; what nobody may change has its reason here."""
-    grpo, cuda = config.grpo, has_cuda()
+    grpo = config.grpo
     return GRPOConfig(
-        output_dir=str(output),
-        max_steps=config.steps,
-        per_device_train_batch_size=grpo.rows,
-        gradient_accumulation_steps=grpo.completions // grpo.rows,
-        num_generations=grpo.num_generations,
-        max_completion_length=config.sampling.max_tokens,
-        temperature=config.sampling.temperature,
-        learning_rate=grpo.learning_rate,
-        lr_scheduler_type=grpo.lr_scheduler_type,
-        warmup_steps=int(grpo.warmup_ratio * config.steps),
+        **shared_arguments(config, output),
         loss_type=grpo.loss_type,
         scale_rewards=grpo.scale_rewards,
         importance_sampling_level=grpo.importance_sampling_level,
         beta=grpo.beta,
-        epsilon=grpo.epsilon,
-        epsilon_high=_clip_above(grpo),
         mask_truncated_completions=False,  # env_mask does it, and knows the env's own limits too
-        max_grad_norm=grpo.max_grad_norm,
-        weight_decay=grpo.weight_decay,
-        adam_beta2=grpo.adam_beta2,
-        optim=grpo.optim,
-        seed=config.seed,
         shuffle_dataset=False,  # the positions of a step; TaskPlan decides the tasks
-        ignore_data_skip=True,  # a resumed run knows its tasks from the step alone
-        save_strategy="steps",
-        save_steps=config.save_every,
-        save_total_limit=2,  # the newest may be torn by a kill, then the one before it is whole
-        logging_steps=1,
-        report_to=list(config.trackers) or "none",
-        use_cpu=not cuda,
-        bf16=cuda,
-        gradient_checkpointing=cuda,
-        ddp_find_unused_parameters=False,  # every tensor of the adapter is used in every pass
         use_vllm=False,  # the engine that TRL would start itself; see correct_for_the_sampler
         vllm_importance_sampling_correction=grpo.vllm_importance_sampling_correction,
         vllm_importance_sampling_mode=grpo.vllm_importance_sampling_mode,
         vllm_importance_sampling_clip_min=grpo.vllm_importance_sampling_clip_min,
         vllm_importance_sampling_clip_max=grpo.vllm_importance_sampling_clip_max,
-        disable_tqdm=True,
         disable_dropout=True,
-        push_to_hub=False,
     )
+
+
+def shared_arguments(config: TrainConfig, output: Path) -> dict[str, Any]:
+    """What TRL's synchronous and asynchronous trainers are told alike."""
+    grpo, cuda = config.grpo, has_cuda()
+    return {
+        "output_dir": str(output),
+        "max_steps": config.steps,
+        "per_device_train_batch_size": grpo.rows,
+        "gradient_accumulation_steps": grpo.completions // grpo.rows,
+        "num_generations": grpo.num_generations,
+        "max_completion_length": config.sampling.max_tokens,
+        "temperature": config.sampling.temperature,
+        "learning_rate": grpo.learning_rate,
+        "lr_scheduler_type": grpo.lr_scheduler_type,
+        "warmup_steps": int(grpo.warmup_ratio * config.steps),
+        "epsilon": grpo.epsilon,
+        "epsilon_high": _clip_above(grpo),
+        "max_grad_norm": grpo.max_grad_norm,
+        "weight_decay": grpo.weight_decay,
+        "adam_beta2": grpo.adam_beta2,
+        "optim": grpo.optim,
+        "seed": config.seed,
+        "ignore_data_skip": True,  # a resumed run knows its tasks from the step alone
+        "save_strategy": "steps",
+        "save_steps": config.save_every,
+        "save_total_limit": 2,  # the newest may be torn by a kill, then the one before it is whole
+        "logging_steps": 1,
+        "report_to": list(config.trackers) or "none",
+        "use_cpu": not cuda,
+        "bf16": cuda,
+        "gradient_checkpointing": cuda,
+        "ddp_find_unused_parameters": False,  # each tensor of the adapter is used in every pass
+        "disable_tqdm": True,
+        "push_to_hub": False,
+    }
 
 
 def _clip_above(grpo: GrpoConfig) -> float | None:

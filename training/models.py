@@ -39,6 +39,7 @@ class Base:
         stop_ids: Every token that ends a turn.
         rank: The largest rank of the adapters that will come.
         processor: Of a vision-language model, None for text alone.
+        targets: Names of the layers that the adapters adapt; empty: any.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Base:
     stop_ids: Collection[int]
     rank: int
     processor: Any = None
+    targets: Collection[str] = ()
 
     @property
     def renderer(self) -> Renderer:
@@ -83,7 +85,8 @@ class Loaded:
         """What a policy apart must know of it, for adapters up to this rank."""
         ends = stop_ids(self.tokenizer, self.model.generation_config)
         dtype = str(self.model.dtype).removeprefix("torch.")
-        return Base(self.name, dtype, self.tokenizer, ends, rank, self.processor)
+        targets = target_names(self.model.peft_config["default"].target_modules)
+        return Base(self.name, dtype, self.tokenizer, ends, rank, self.processor, targets)
 
 
 def renderer_for(tokenizer: Any, processor: Any) -> Renderer:
@@ -106,7 +109,8 @@ def load_model(config: TrainConfig, *, sees: bool = False) -> Loaded:
         ModelError: It cannot be found or loaded here, or is shown pictures and cannot see.
     """
     name = find_model(config.model, sees)
-    loader, why = choose_loader(config.loader, has_cuda(), has_unsloth(), world_size())
+    asked = "transformers" if config.grpo.asynchronous else config.loader
+    loader, why = choose_loader(asked, has_cuda(), has_unsloth(), world_size())
     if loader == "unsloth":
         import_unsloth(config)
     logger.info("loading %s with %s: %s", name, loader, why)
@@ -158,9 +162,16 @@ def sampling_base(name: str, adapter: str, *, sees: bool = False) -> Base:
         generation = GenerationConfig.from_pretrained(name)
     except (OSError, ValueError):
         generation = None  # many base models have none
-    rank = read_adapter(adapter).rank if adapter else 1
+    saved = read_adapter(adapter) if adapter else None
+    rank = saved.rank if saved else 1
+    targets = target_names(saved.config["target_modules"]) if saved else ()
     dtype = "bfloat16" if has_cuda() else "float32"
-    return Base(name, dtype, tokenizer, stop_ids(tokenizer, generation), rank, processor)
+    return Base(name, dtype, tokenizer, stop_ids(tokenizer, generation), rank, processor, targets)
+
+
+def target_names(target_modules: Any) -> list[str]:
+    """The layers that a peft config names; none if it describes them by a pattern."""
+    return [] if isinstance(target_modules, str) else sorted(target_modules)
 
 
 def read_adapter(folder: str) -> Adapter:

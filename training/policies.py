@@ -166,7 +166,14 @@ def _start_server(config: PolicyFlags, base: Base, log: Path, stack: ExitStack) 
     from taskgym.agents.vllm_server import VllmServer
 
     gpu = server_gpu()
-    server = VllmServer(base.name, log=log, gpu=gpu, **_engine_options(config, base))
+    server = VllmServer(
+        base.name,
+        log=log,
+        gpu=gpu,
+        lora_targets=base.targets,
+        max_loras=_adapters_at_a_time(config),
+        **_engine_options(config, base),
+    )
     stack.callback(server.stop)
     print(f"vLLM's server starts{f' on GPU {gpu}' if gpu else ''}; its log: {log}")
     server.wait_until_ready()
@@ -178,6 +185,11 @@ def _start_server(config: PolicyFlags, base: Base, log: Path, stack: ExitStack) 
         key=server.key,
         on_lost=server.revive,
     )
+
+
+def _adapters_at_a_time(config: PolicyFlags) -> int:
+    """The one being brought, the one that writes, and those that older completions began with."""
+    return 2 + (config.grpo.max_staleness if isinstance(config, TrainConfig) else 0)
 
 
 def _engine_options(config: PolicyFlags, base: Base) -> dict[str, Any]:

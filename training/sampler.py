@@ -97,7 +97,7 @@ class Sampler:
         gaps = [said[_GAP] for _, said in everyone if _GAP in said]
         generation = Generation.merged([part for part, _ in everyone])
         self._save(generation.groups, step)
-        _check_failures([t for g in generation.groups for t in g.trajectories], step)
+        check_failures([t for g in generation.groups for t in g.trajectories], step)
         return step_metrics(generation, step) | metrics | ({_GAP: max(gaps)} if gaps else {})
 
     def _play(self, step: int, positions: Sequence[int]) -> Generation:
@@ -192,7 +192,12 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _check_failures(trajectories: Sequence[Trajectory], step: int) -> None:
+def check_failures(trajectories: Sequence[Trajectory], step: int) -> None:
+    """Stops a run whose own machinery does not work.
+
+    Raises:
+        TooManyFailuresError: It failed more than a quarter of a step's episodes.
+    """
     failed = [t.error for t in trajectories if t.error is not None]
     if len(failed) > _MAX_FAILED * len(trajectories):
         raise TooManyFailuresError(

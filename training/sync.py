@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from taskgym.agents.adapter import Adapter
-from taskgym.agents.policy import ApartPolicy, Policy, ReplicatedPolicy
+from taskgym.agents.policy import Apart, Policy, Replicated
 from taskgym.training.canary import Canary, SyncError
 from taskgym.training.models import Loaded
 from taskgym.training.ranks import Ranks
@@ -19,12 +19,12 @@ class Sync:
     A policy that shares the learner's weights is told the version and nothing else.
     """
 
-    def __init__(self, policy: Policy, loaded: Loaded, ranks: Ranks | None = None):
+    def __init__(self, policy: Policy | Apart, loaded: Loaded, ranks: Ranks | None = None):
         self._policy = policy
         self._ranks = ranks or Ranks()
         self._model = loaded.model
         self._canary: Canary | None = None
-        if isinstance(policy, ApartPolicy):
+        if isinstance(policy, Apart):
             self._canary = Canary(loaded.model, loaded.tokenizer)
             self._canary.calibrate(policy)
 
@@ -48,11 +48,11 @@ class Sync:
                 adapter.
         """
         began = time.perf_counter()
-        apart = isinstance(self._policy, ApartPolicy)
+        apart = isinstance(self._policy, Apart)
         adapter = Adapter.of(self._model) if apart or self._ranks.size > 1 else None
         if adapter is not None and self._ranks.size > 1:
             check_equal(adapter, self._ranks)
-        if not isinstance(self._policy, ApartPolicy):
+        if not isinstance(self._policy, Apart):
             self._policy.load_adapter(None, version)
             return {"seconds/sync": time.perf_counter() - began}
         self._policy.load_adapter(adapter, version)
@@ -64,7 +64,7 @@ class Sync:
             "seconds/canary": time.perf_counter() - synced,
             "sampling/canary_gap": gap,
         }
-        if isinstance(self._policy, ReplicatedPolicy):
+        if isinstance(self._policy, Replicated):
             metrics["sampling/servers"] = float(len(self._policy.up))
         return metrics
 

@@ -6,16 +6,19 @@ import dataclasses
 import importlib.util
 import json
 import logging
+import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import yaml
 from taskgym.agents.policy import Policy, RestingPolicy
+from taskgym.agents.server_policy import ServerPolicy
 from taskgym.envs import SingleTurnEnv, TaskgymError
+from taskgym.training.asynchronous import check_asynchronous
 from taskgym.training.config import TrainConfig
 from taskgym.training.errors import INTERRUPTED, ConfigError, RunError, disk_is_full
 from taskgym.training.evaluate import evaluate
@@ -144,6 +147,8 @@ def plan_tasks(config: TrainConfig) -> TaskPlan:
             "cannot be compared by them any more",
             config.env,
         )
+    if config.grpo.asynchronous:
+        check_asynchronous(config, plan.pictures)
     return plan
 
 
@@ -190,8 +195,6 @@ class _Stages:
 
     def learn(self) -> bool:
         """GRPO; returns whether the last step was reached. The adapter is saved either way."""
-        from taskgym.training.learner import learn
-
         checkpoint = self.ranks.share(self._go_back)
         done = checkpoint_step(checkpoint) if checkpoint else 0
         with step_bar(done, self.config.steps) as show, ExitStack() as first:
@@ -202,17 +205,7 @@ class _Stages:
                 show(metrics)
 
             try:
-                ended = learn(
-                    self.config,
-                    self.loaded,
-                    self.policy,
-                    self.sync,
-                    self.plan,
-                    self.folder,
-                    checkpoint,
-                    on_step,
-                    self.ranks,
-                )
+                ended = self._grpo(checkpoint, on_step)
             except TaskgymError:  # a full memory, a server that is gone: what was learned is kept
                 self._save()
                 raise
@@ -220,6 +213,17 @@ class _Stages:
         if not ended:
             print(f"stopped and saved. {_resume_hint(self.folder)}")
         return ended
+
+    def _grpo(self, checkpoint: Path | None, on_step: Callable[[dict[str, float]], None]) -> bool:
+        os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # known, and pinned by tests
+        rest = (self.plan, self.folder, checkpoint, on_step)
+        if isinstance(self.policy, ServerPolicy) and self.config.grpo.asynchronous:
+            from taskgym.training.async_learner import learn_asynchronously
+
+            return learn_asynchronously(self.config, self.loaded, self.policy, *rest)
+        from taskgym.training.learner import learn
+
+        return learn(self.config, self.loaded, self.policy, self.sync, *rest, self.ranks)
 
     def _save(self) -> None:
         if self.ranks.first:
