@@ -10,6 +10,7 @@ own; the training sets are easy-VQA, where its package is installed, and drawing
 from __future__ import annotations
 
 import dataclasses
+import faulthandler
 import importlib.util
 import json
 import os
@@ -26,6 +27,8 @@ os.environ.setdefault("UNSLOTH_COMPILE_DISABLE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
+_STACKS = 60.0  # seconds from one dump of all stacks to the next
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -41,6 +44,8 @@ class Arguments:
     """Of a completion; random weights use all of them."""
     model: Path = Path("runs/gemma3-4b-random")
     """Where the model is made, 8.6 GB, unless it is there."""
+    limit: float = 900.0
+    """Seconds for one loader."""
     small: bool = False
     """A model of a few weights instead, to try this script on any machine."""
     child: str = ""
@@ -65,17 +70,20 @@ def _child(arguments: Arguments, loader: str) -> dict[str, Any]:
     words = ["--child", loader, "--policy", arguments.policy, "--model", str(arguments.model)]
     words += ["--steps", str(arguments.steps), "--max-tokens", str(arguments.max_tokens)]
     began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, __file__, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    for line in reversed(done.stdout.splitlines()):
+    log = Path("runs/vision_gpu") / f"{loader}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as said:
+        try:
+            command = [sys.executable, __file__, *words]
+            subprocess.run(command, stdout=said, stderr=said, timeout=arguments.limit)
+        except subprocess.TimeoutExpired:
+            said.write(f"\nnot done after {arguments.limit:.0f} s\n".encode())
+    text = log.read_text(errors="replace")
+    for line in reversed(text.splitlines()):
         if line.startswith("RESULT "):
             return {**json.loads(line[7:]), "whole": time.perf_counter() - began}
-    print(done.stdout[-6000:])
-    return {"loader": loader, "failed": done.stdout.strip().splitlines()[-1:]}
+    print(text[-6000:])
+    return {"loader": loader, "failed": text.strip().splitlines()[-1:]}
 
 
 def run(arguments: Arguments, loader: str) -> dict[str, Any]:
@@ -83,6 +91,7 @@ def run(arguments: Arguments, loader: str) -> dict[str, Any]:
     from taskgym.training.environment import prepare_environment
 
     prepare_environment()
+    faulthandler.dump_traceback_later(_STACKS, repeat=True)  # so that a slow start tells where
     if loader == "unsloth":
         import unsloth  # noqa: F401  (patches TRL, so it comes first)
     import torch
