@@ -107,7 +107,7 @@ def main() -> None:
     """Runs each and prints the table."""
     args = parsed()
     prepare_environment()
-    model, completions = find_model(args.model), args.groups * args.members
+    model, completions = find_model(args.model, sees=False), args.groups * args.members
     lines, peer = [], 0.0
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
