@@ -160,7 +160,7 @@ def test_grpo_starts_from_the_adapter_that_the_warm_up_left(config: TrainConfig)
 def test_evaluation_samples_at_its_own_temperature(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import taskgym.training.train as module
+    import taskgym.training.stages as module
 
     seen: list[float] = []
     original = module.evaluate
