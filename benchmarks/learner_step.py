@@ -129,9 +129,9 @@ def main() -> None:
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 
     import trl
-    from taskgym.training.grpo_trainer import score_completions_only, trainer_class
+    from taskgym.training.grpo_trainer import prepare_trl, trainer_class
 
-    score_completions_only()
+    prepare_trl()
     contenders: dict[str, tuple[Any, Callable[[Any], None]]] = {
         f"TRL {trl.__version__}": (trl.GRPOTrainer, beside_an_engine),
         "taskgym": (trainer_class(), beside_ours),

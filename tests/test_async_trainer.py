@@ -82,9 +82,9 @@ class Worker:
 
 
 def load(tiny_model: Path) -> Loaded:
-    from taskgym.training.grpo_trainer import score_completions_only
+    from taskgym.training.grpo_trainer import prepare_trl
 
-    score_completions_only()
+    prepare_trl()
     return load_model(TrainConfig(model=str(tiny_model), lora=LoraConfig(rank=4)))
 
 

@@ -36,7 +36,7 @@ assert not all(
     p.to_local().shape == p.shape if hasattr(p, "to_local") else p.shape.numel()
     for n, p in model.named_parameters() if "lora_A" in n
 ), "nothing was sharded"
-print("the whole on rank", dist.get_rank(), flush=True)
+print(f"the whole on rank {dist.get_rank()}\\n", end="", flush=True)
 dist.barrier()
 os._exit(0)  # threads of gloo now and then abort an interpreter that ends by itself
 """

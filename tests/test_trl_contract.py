@@ -43,10 +43,10 @@ def run(
 ) -> list[Any]:
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
-    from taskgym.training.grpo_trainer import score_completions_only, trainer_class
+    from taskgym.training.grpo_trainer import prepare_trl, trainer_class
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
-    score_completions_only()
+    prepare_trl()
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)

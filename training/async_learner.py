@@ -18,7 +18,7 @@ from taskgym.training.async_trainer import UNLEARNED, AsyncTrainer, packed_atten
 from taskgym.training.callbacks import RunCallback
 from taskgym.training.config import TrainConfig
 from taskgym.training.folder import RunFolder, checkpoint_step
-from taskgym.training.grpo_trainer import score_completions_only
+from taskgym.training.grpo_trainer import prepare_trl
 from taskgym.training.learner import OnStep, shared_arguments
 from taskgym.training.models import Loaded
 from taskgym.training.ranks import Ranks
@@ -52,7 +52,7 @@ def learn_asynchronously(
     Returns:
         Whether the last step was reached.
     """
-    score_completions_only()
+    prepare_trl()
     with _worker(config, loaded, policy, folder) as worker:
         sync = Sync(worker, loaded)
         groups = groups_ahead(config, plan, worker, checkpoint)

@@ -5,6 +5,7 @@ Imported after Unsloth, if that is used, has put its own trainer in the place of
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -212,14 +213,15 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     return [unsplit_pixel_values_by_grid(part) for part in rows]
 
 
-def score_completions_only() -> None:
-    """Lets TRL 1.16 project only completion tokens onto the vocabulary on a CPU too.
+def prepare_trl() -> None:
+    """Says nothing of experimental features, and projects only completion tokens on a CPU too.
 
-    Without Triton it projects prompt tokens as well and masks them afterwards, which for a prompt
-    of 20 tokens and an answer of 3 is seven times the work of the largest matrix product. The
-    numbers are the same. The name is read in `trl.trainer.utils` for this choice alone; the kernels
-    have their own.
+    The features are known, and pinned by tests. Without Triton TRL 1.16 projects prompt tokens onto
+    the vocabulary as well and masks them afterwards, which for a prompt of 20 tokens and an answer
+    of 3 is seven times the work of the largest matrix product. The numbers are the same. The name
+    is read in `trl.trainer.utils` for this choice alone; the kernels have their own.
     """
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     if hasattr(trl.trainer.utils, "_use_triton"):
         trl.trainer.utils._use_triton = lambda device: True
 

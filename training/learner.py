@@ -20,7 +20,7 @@ from taskgym.training.callbacks import RunCallback
 from taskgym.training.config import GrpoConfig, TrainConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.folder import RunFolder
-from taskgym.training.grpo_trainer import score_completions_only, trainer_class
+from taskgym.training.grpo_trainer import prepare_trl, trainer_class
 from taskgym.training.halving import halving
 from taskgym.training.models import Loaded
 from taskgym.training.ranks import Ranks, share_of
@@ -67,7 +67,7 @@ def learn(
     if config.grpo.max_staleness and isinstance(policy, OverlappingPolicy):
         policy.overlap()
     rollout = Rollout(policy, plan.make_env, config.sampling, loaded.renderer)
-    score_completions_only()
+    prepare_trl()
     pictures = plan.pictures
     shown = ShownProcessor(loaded.renderer, pictures) if pictures else None
     sampler = Sampler(config, plan, rollout, sync, folder, ranks, shown)

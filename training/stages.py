@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -89,7 +88,6 @@ class Stages:
         return ended
 
     def _grpo(self, checkpoint: Path | None, on_step: Callable[[dict[str, float]], None]) -> bool:
-        os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # known, and pinned by tests
         rest = (self.plan, self.folder, checkpoint, on_step)
         if isinstance(self.policy, ServerPolicy) and self.config.grpo.asynchronous:
             from taskgym.training.async_learner import learn_asynchronously
