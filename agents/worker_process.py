@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
-import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from multiprocessing import resource_tracker
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
 from taskgym.agents.rollout import Rollout
 from taskgym.agents.traces import portable
+from taskgym.envs.interrupts import interrupts_blocked
 
 # Called in the process: opens what it plays with. It is pickled on its way there.
 OpenRollout = Callable[[], AbstractContextManager[Rollout]]
@@ -35,7 +34,7 @@ class WorkerProcess:
         self._pipe, theirs = context.Pipe()
         arguments = (theirs, open_rollout)
         self._process = context.Process(target=_work, args=arguments, name="rollout", daemon=True)
-        with _interrupts_blocked():  # and for good in the process: Ctrl-C is its parent's
+        with interrupts_blocked():
             self._process.start()
         theirs.close()  # so that its end closes when it dies
 
@@ -71,16 +70,6 @@ class WorkerProcess:
         self._process.join()
         self._pipe.close()
         return f"exit code {self._process.exitcode}"
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    resource_tracker.ensure_running()  # by now: its start would let interrupts through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _send(pipe: Connection, *message: Any) -> None:

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 PEER = "trl"  # what ratios are to
-_BEFORE = ("generate", "sync", "score")  # phases of a step before it learns
+_BEFORE = ("generate", "sync", "canary", "score")  # phases of a step before it learns
 PHASES = (*_BEFORE, "learn", "wait")  # wait: nothing to learn from yet, where both overlap
 
 Result = Mapping[str, Any]

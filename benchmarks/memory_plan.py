@@ -6,9 +6,9 @@
 
 A pair is a random model of a recipe's true size and two GRPO steps of `train_agent`'s own learner
 on completions of one exact length, which a script writes: what vLLM takes is not in it. Each runs
-in a process of its own, one after the other, and nothing else may use the GPU. "used" and
-"reserved" are torch's `max_memory_allocated` and `max_memory_reserved`; CUDA's own part, what the
-driver says is taken beyond that, counts with "reserved". Seconds are of the second step's learning.
+in a process of its own, one after the other. "used" and "reserved" are torch's
+`max_memory_allocated` and `max_memory_reserved`; "cuda" is what the driver says is taken beyond
+that, by other programs too. Seconds are of the second step's learning.
 A line of JSON for each pair is written to OUT/memory_plan.jsonl (OUT: $OUT or runs/memory_plan).
 """
 
@@ -93,7 +93,7 @@ def main() -> None:
     if args.one:
         print("RESULT " + json.dumps(measured(PAIRS[args.one], args.loader)), flush=True)
         return
-    head = ("foreseen", "reserved", "ratio", "used", "ratio", "learning")
+    head = ("tensors", "used", "ratio", "with gaps", "reserved", "ratio", "cuda", "learning")
     print(f"{'pair':22}" + "".join(f"{name:>10}" for name in head), flush=True)
     for name in args.pairs or list(PAIRS)[:4]:
         run(name, args.loader, args.limit, out)
@@ -122,17 +122,17 @@ def run(name: str, loader: str, limit: float, out: Path) -> None:
 
 
 def row(found: dict[str, Any]) -> str:
-    """GiB foreseen and measured; the second ratio leaves CUDA and the allocator out."""
-    foreseen = sum(found["foreseen"].values())
-    apart = found["foreseen"]["CUDA and kernels"] + found["foreseen"]["allocator's gaps"]
-    taken, used = found["reserved"] + found["cuda"], found["used"]
+    """GiB foreseen and measured: of tensors alone, then with the gaps of torch's allocator."""
+    parts = dict(found["foreseen"])
+    parts.pop("CUDA and kernels")
+    gapped, used = sum(parts.values()), found["used"]
+    tensors = gapped - parts.pop("allocator's gaps")
     if not used:
-        return f"{foreseen / GIB:10.2f}  nothing is measured without a GPU"
-    ratios = foreseen / taken, (foreseen - apart) / used
-    return (
-        f"{foreseen / GIB:10.2f}{taken / GIB:10.2f}{ratios[0]:10.3f}"
-        f"{used / GIB:10.2f}{ratios[1]:10.3f}{found['seconds']:9.1f}s"
-    )
+        return f"{tensors / GIB:10.2f}  nothing is measured without a GPU"
+    compared = [tensors / GIB, used / GIB, tensors / used]
+    compared += [gapped / GIB, found["reserved"] / GIB, gapped / found["reserved"]]
+    cells = [f"{number:10.3f}" for number in [*compared, found["cuda"] / GIB]]
+    return "".join(cells) + f"{found['seconds']:9.1f}s"
 
 
 def measured(pair: Pair, loader: str) -> dict[str, Any]:

@@ -271,9 +271,9 @@ def test_wilson_intervals_hold_the_share():
 def test_processes_that_play_the_ladder_leave_interrupts_to_their_parent() -> None:
     code = (
         "import multiprocessing, os, signal\n"
-        "from taskgym.envs.game2048 import games\n"
+        "from taskgym.envs.interrupts import interrupts_blocked\n"
         "if __name__ == '__main__':\n"
-        "    with games._interrupts_blocked():\n"
+        "    with interrupts_blocked():\n"
         "        pool = multiprocessing.get_context('spawn').Pool(2)\n"
         "    with pool:\n"
         "        masks = pool.starmap(signal.pthread_sigmask, [(signal.SIG_BLOCK, [])] * 4)\n"

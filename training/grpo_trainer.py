@@ -54,7 +54,7 @@ class WatchedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         return loss
 
     def in_parts(self, inputs: Batch, parts: int) -> list[Batch]:
-        """A micro-batch in some that take a so-manieth of its memory."""
+        """A micro-batch in smaller ones, each of which takes 1 / parts of its memory."""
         return split(inputs, parts)
 
     def _check_gap(self) -> None:
@@ -132,7 +132,7 @@ class TrimmedTrainer(WatchedTrainer):
         return int(self._step % self.args.steps_per_generation)
 
     def in_parts(self, inputs: Batch, parts: int) -> list[Batch]:
-        """A micro-batch in some that take a so-manieth of its memory."""
+        """A micro-batch in smaller ones, each of which takes 1 / parts of its memory."""
         if "pixel_values" in inputs or self.loss_type == "bnpo":
             return split(inputs, parts)
         rows = max(1, self.args.per_device_train_batch_size // parts)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import signal
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from functools import partial
-from multiprocessing import resource_tracker
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -31,6 +28,7 @@ from taskgym.envs.game2048.trial import (
     judge,
     program_seed,
 )
+from taskgym.envs.interrupts import interrupts_blocked
 from taskgym.sandbox import Job, Limits, Sandbox, SandboxUnavailable
 
 SECONDS = 60.0  # CPU that a file has for one game
@@ -169,20 +167,10 @@ def ladder_games(
 ) -> Generator[Played, None, None]:
     """The games of a player of the ladder, likewise."""
     context = multiprocessing.get_context("spawn")
-    with _interrupts_blocked():  # and for good in the processes started: Ctrl-C is the parent's
+    with interrupts_blocked():
         pool = context.Pool(min(workers, len(seeds)))
     with pool:
         yield from pool.imap_unordered(partial(_ladder_game, name, size), seeds)
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    resource_tracker.ensure_running()  # by now: its start would let interrupts through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ladder_game(name: str, size: int, seed: int) -> Played:
