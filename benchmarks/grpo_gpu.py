@@ -1,7 +1,7 @@
 """GRPO side by side on one GPU: taskgym, plain TRL with vLLM, and Unsloth's notebooks' loop.
 
     python benchmarks/grpo_gpu.py                        # all contenders, 32 and 256 completions
-    python benchmarks/grpo_gpu.py --contenders trl ours ours-stale --completions 32 --profile
+    python benchmarks/grpo_gpu.py --contenders trl ours ours-stale --profile 32
 
 All do the same work: a random model of Qwen3 4B's shape, LoRA of rank 32 on every linear layer,
 groups of 8, one optimiser step a generation, completions of enforced lengths up to 512 tokens from
@@ -88,7 +88,14 @@ def _parse() -> argparse.Namespace:
     add("--jobs", type=int, default=4, help="processes that start side by side (4)")
     add("--start-limit", type=float, default=300, help="seconds for a start (300)")
     add("--limit", type=float, default=300, help="seconds for measuring one process (300)")
-    add("--profile", action="store_true", help="profile one more step of each: OUT/NAME.profile")
+    add(
+        "--profile",
+        nargs="*",
+        type=int,
+        default=[],
+        metavar="N",
+        help="profile one more step of N completions: OUT/NAME-N.profile",
+    )
     add("--again", action="store_true", help="measure those too that are done")
     add("--out", type=Path, default=Path(os.environ.get("OUT") or ROOT / "runs" / "grpo_gpu"))
     add("--one", nargs=2, help=argparse.SUPPRESS)  # PROCESS and a file descriptor

@@ -13,7 +13,7 @@ from typing import Any
 from grpo_gpu_work import lengths
 
 GIB = 2**30
-_SHARE = 0.05  # with a fixed cache vLLM only checks that so much is free
+SHARE = 0.05  # with a fixed cache vLLM only checks that so much is free
 
 
 def settle_engine(engine: str, completions: int, cache_gib: float) -> None:
@@ -37,7 +37,7 @@ def settle_engine(engine: str, completions: int, cache_gib: float) -> None:
         self.max_num_seqs = completions
         if torch.cuda.is_available():
             self.kv_cache_memory_bytes = int(cache_gib * GIB)
-            self.gpu_memory_utilization = _SHARE
+            self.gpu_memory_utilization = SHARE
             self.enforce_eager = engine == "eager"
             if engine == "graphs":
                 self.compilation_config = CompilationConfig(
@@ -51,7 +51,13 @@ def settle_engine(engine: str, completions: int, cache_gib: float) -> None:
 
 
 def pool_bytes(engine: Any) -> int:
-    """The weights that vLLM computes with and its cache: what is in the pool that it was given."""
+    """The weights that vLLM computes with and its cache: what is in the pool that it was given.
+
+    Args:
+        engine: None where it is another process's: nothing of it is in this one.
+    """
+    if engine is None:
+        return 0
 
     def count(worker: Any) -> int:
         runner = worker.model_runner

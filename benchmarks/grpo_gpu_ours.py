@@ -10,14 +10,15 @@ from typing import Any
 
 import grpo_gpu_work as work
 from grpo_gpu_engine import Requests, settle_engine
-from grpo_gpu_run import Meter, Settings
+from grpo_gpu_run import Meter, Settings, overlaps
+from grpo_gpu_server import settle_server
 
 
 class Ours:
     """`train_agent`'s parts, put together so that one engine serves several runs.
 
     Attributes:
-        engine: vLLM's, in this process.
+        engine: vLLM's; None where it is a server's.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Ours:
         if loader == "unsloth":
             import_unsloth(self._config)
         settle_engine(settings.engine, settings.most, settings.cache)
+        settle_server(settings)
         requests.install()
         self._stack = ExitStack()
         self._open()
@@ -49,11 +51,11 @@ class Ours:
         from taskgym.training.train import plan_tasks
 
         changed = {"groups_per_step": completions // work.GROUP}
-        if way.endswith("-stale"):
+        if overlaps(way):
             changed["max_staleness"] = 1
         config = dataclasses.replace(
             self._config,
-            steps=self._settings.all_steps,
+            steps=self._settings.all_steps(way, completions),
             grpo=dataclasses.replace(self._config.grpo, **changed),
         )
 
@@ -113,6 +115,7 @@ def _config(settings: Settings, loader: str) -> Any:
         output=str(settings.folder),
         loader=loader,
         policy="vllm",
+        server_connections=settings.most,
         max_model_len=work.MODEL_LEN,
         gpu_memory_utilization=work.SHARE,
         prompt_quantile=1.0,

@@ -88,7 +88,7 @@ class Trl:
             "gradient_accumulation_steps": completions // self._settings.micro,
             "num_generations": work.GROUP,
             "max_completion_length": work.MOST,
-            "max_steps": self._settings.all_steps,
+            "max_steps": self._settings.all_steps("", completions),
             "learning_rate": work.LEARNING_RATE,
             "logging_steps": 1,
             "save_strategy": "no",

@@ -22,11 +22,17 @@ from grpo_gpu_engine import GIB, Requests, pool_bytes  # noqa: E402
 PROCESSES = {
     "trl": ("trl",),
     "ours": ("ours", "ours-stale"),
+    "ours-server": ("ours-server-stale",),
     "unsloth": ("unsloth",),
     "ours-unsloth": ("ours-unsloth", "ours-unsloth-stale"),
 }
 
 Say = Callable[[dict[str, Any]], None]
+
+
+def overlaps(way: str) -> bool:
+    """Whether a contender generates while it learns."""
+    return way.endswith("-stale")
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Settings:
         micro: Completions of one forward and backward pass.
         cache: GiB of vLLM's cache.
         engine: How vLLM starts; see `settle_engine`.
-        profile: Whether one more step is profiled.
+        profile: Completions of a generation; with so many, one more step is profiled.
     """
 
     model: Path
@@ -55,12 +61,11 @@ class Settings:
     micro: int
     cache: float
     engine: str
-    profile: bool
+    profile: Sequence[int]
 
-    @property
-    def all_steps(self) -> int:
-        """Steps of one run."""
-        return self.warm_up + self.steps + self.profile
+    def all_steps(self, way: str, completions: int) -> int:
+        """Steps of one run; one that overlaps ends with a step beside which nothing is written."""
+        return self.warm_up + self.steps + (completions in self.profile) + overlaps(way)
 
 
 class Contender(Protocol):
@@ -77,15 +82,16 @@ class Contender(Protocol):
 
 
 class Meter:
-    """The wall time of each step, and of its phases; profiles the last step if asked to.
+    """The wall time of each step, and of its phases; profiles one after them if asked to.
 
     Attributes:
         steps: Of each step `wall` and what its phases took, in seconds.
-        profile: The summary of the last step.
+        profile: The summary of the step that was profiled.
     """
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, completions: int):
         self._settings = settings
+        self._profiles = completions in settings.profile
         self._profiler: Any = None
         self._last = time.perf_counter()
         self.steps: list[dict[str, float]] = []
@@ -95,7 +101,7 @@ class Meter:
         """A step has ended, in which these phases took so many seconds."""
         wall = time.perf_counter() - self._last
         self.steps.append({"wall": wall, **phases})
-        if self._settings.profile:
+        if self._profiles:
             self._profile(len(self.steps), wall)
         self._last = time.perf_counter()
 
@@ -107,9 +113,10 @@ class Meter:
     def _profile(self, done: int, wall: float) -> None:
         from gpu_profile import Profiler
 
-        if done == self._settings.all_steps - 1:
+        before = self._settings.warm_up + self._settings.steps
+        if done == before:
             self._profiler = Profiler()
-        elif done == self._settings.all_steps:
+        elif done == before + 1:
             self.profile = self._profiler.stop(wall)
 
 
@@ -121,8 +128,10 @@ def run_here(process: str, settings: Settings, say: Say) -> None:
         settings: The same for all.
         say: Takes a message for the process that started this one.
     """
+    from grpo_gpu_server import ServerRequests
+
     began = time.perf_counter()
-    requests = Requests()
+    requests = ServerRequests() if process == "ours-server" else Requests()
     contender = _make(process, settings, requests)
     _tidy()
     start = round(time.perf_counter() - began, 1)
@@ -147,7 +156,8 @@ def _make(process: str, settings: Settings, requests: Requests) -> Contender:
     if process == "unsloth":
         return Unsloth(settings, requests)
     loader = "unsloth" if process == "ours-unsloth" else "transformers"
-    return Ours(settings, loader, requests)
+    policy = "server" if process == "ours-server" else "vllm"
+    return Ours(settings, loader, requests, policy=policy)
 
 
 def _measure(
@@ -155,9 +165,9 @@ def _measure(
 ) -> dict[str, Any]:
     _tidy()
     requests.restart(completions)
-    meter = Meter(settings)
+    meter = Meter(settings, completions)
     contender.train(way, completions, meter)
-    wanted = settings.all_steps * sum(work.lengths(completions))
+    wanted = settings.all_steps(way, completions) * sum(work.lengths(completions))
     if requests.sampled != wanted:
         raise RuntimeError(f"{requests.sampled} tokens were sampled, {wanted} were the work")
     return {

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import Any
 
+from grpo_gpu_run import overlaps
+
 PEER = "trl"  # what ratios are to
 _BEFORE = ("generate", "sync", "canary", "score")  # phases of a step before it learns
 PHASES = (*_BEFORE, "learn", "wait")  # wait: nothing to learn from yet, where both overlap
@@ -40,15 +42,10 @@ def phases_of(result: Result) -> dict[str, float]:
     """Medians of the phases; where nothing overlaps, `learn` is all that no other phase counts."""
     steps = result["measured"]
     found = {p: median(step.get(p, 0.0) for step in steps) for p in PHASES if p in steps[0]}
-    if not overlaps(result):
+    if not overlaps(result["contender"]):
         found["learn"] = wall_of(result) - sum(found.get(p, 0.0) for p in _BEFORE)
         found.pop("wait", None)
     return found
-
-
-def overlaps(result: Result) -> bool:
-    """Whether it generates while it learns."""
-    return str(result["contender"]).endswith("-stale")
 
 
 def bound_of(result: Result) -> float:
@@ -69,7 +66,7 @@ def _block(size: int, by_name: Mapping[str, Result]) -> str:
     rows = [_HEAD, *(_row(name, by_name) for name in by_name)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
     lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
-    overlapped = [_overlap(name, by_name) for name in by_name if overlaps(by_name[name])]
+    overlapped = [_overlap(name, by_name) for name in by_name if overlaps(name)]
     return "\n".join([head, *lines, *filter(None, overlapped)])
 
 
@@ -89,7 +86,7 @@ def _row(name: str, by_name: Mapping[str, Result]) -> list[str]:
 
 def _overlap(name: str, by_name: Mapping[str, Result]) -> str:
     """What overlapping reached of what it could, by what the on-policy run measured."""
-    on_policy = by_name.get(name.removesuffix("-stale"))
+    on_policy = by_name.get(name.removesuffix("-stale").removesuffix("-server"))
     if on_policy is None:
         return ""
     bound, reached = bound_of(on_policy), wall_of(on_policy) / wall_of(by_name[name])

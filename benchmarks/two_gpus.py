@@ -123,7 +123,7 @@ def _settings(name: str, asked: argparse.Namespace, work: Path, completions: int
     same = {name: getattr(asked, name) for name in _SAME}
     pairs = [(name, completions)]
     return Settings(
-        model=model, folder=work / name, pairs=pairs, most=completions, profile=False, **same
+        model=model, folder=work / name, pairs=pairs, most=completions, profile=[], **same
     )
 
 
