@@ -10,7 +10,6 @@ own; the training sets are easy-VQA, where its package is installed, and drawing
 from __future__ import annotations
 
 import dataclasses
-import faulthandler
 import importlib.util
 import json
 import os
@@ -27,7 +26,7 @@ os.environ.setdefault("UNSLOTH_COMPILE_DISABLE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-_STACKS = 60.0  # seconds from one dump of all stacks to the next
+_PATIENCE = 30.0  # seconds from one word of what it is at to the next
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,6 @@ def run(arguments: Arguments, loader: str) -> dict[str, Any]:
     from taskgym.training.environment import prepare_environment
 
     prepare_environment()
-    faulthandler.dump_traceback_later(_STACKS, repeat=True)  # so that a slow start tells where
     if loader == "unsloth":
         import unsloth  # noqa: F401  (patches TRL, so it comes first)
     import torch
@@ -100,6 +98,7 @@ def run(arguments: Arguments, loader: str) -> dict[str, Any]:
     from taskgym.training.metrics import MetricsFile
     from taskgym.training.recipes import find_recipe
     from taskgym.training.train import train
+    from taskgym.training.watchdog import watched
 
     recipe = find_recipe("gemma3-4b-mathvista", "")
     assert recipe is not None
@@ -127,10 +126,11 @@ def run(arguments: Arguments, loader: str) -> dict[str, Any]:
             optim=config.grpo.optim if eight_bit else "adamw_torch",
         ),
         sampling=dataclasses.replace(config.sampling, max_tokens=arguments.max_tokens),
-        evaluation=dataclasses.replace(config.evaluation, tasks=2, samples=1),
+        evaluation=dataclasses.replace(config.evaluation, tasks=0),
     )
     began = time.perf_counter()
-    folder = train(config)
+    with watched("running", _PATIENCE):
+        folder = train(config)
     spent = time.perf_counter() - began
     steps = MetricsFile(folder.metrics).read().steps
     later = steps[1:] or steps

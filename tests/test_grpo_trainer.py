@@ -104,7 +104,7 @@ def tokenizer_of(model: Path) -> Any:
 
 
 def beside_a_sampler(trainer: Any, most_gap: float | None) -> None:
-    from taskgym.training.grpo_trainer import _Synced
+    from taskgym.training.unsloth_trainer import _Synced
 
     if hasattr(trainer, "correct_for_the_sampler"):
         trainer.correct_for_the_sampler(most_gap)
@@ -182,6 +182,23 @@ def test_a_run_whose_sampler_is_another_policy_is_stopped(tiny_model: Path, tmp_
         train(trainer_class(), tiny_model, tmp_path, far, most_gap=0.25)
     _, log = train(trainer_class(), tiny_model, tmp_path, ragged(), most_gap=0.5)
     assert 0.1 < log["sampling/sampling_logp_difference/mean"] < 0.4
+
+
+def test_unsloth_s_loss_takes_new_log_probabilities_for_old_ones_that_it_lacks() -> None:
+    from taskgym.training.unsloth_trainer import take_new_for_old
+
+    def loss(ref: Any, new: Any, old: Any, sampled: Any, *, beta: float) -> Any:
+        return (new - old).exp().sum() * (old - sampled).exp().mean() + beta
+
+    names = {"grpo_compute_loss": loss}
+    assert take_new_for_old(names) and take_new_for_old(names)  # once, however often it is asked
+    new, sampled = torch.tensor([-1.0, -2.0], requires_grad=True), torch.tensor([-1.5, -2.0])
+    found = names["grpo_compute_loss"](None, new, None, sampled, beta=0.5)
+    assert torch.equal(found, loss(None, new, new.detach(), sampled, beta=0.5))
+    older = new.detach() - 1
+    found = names["grpo_compute_loss"](None, new, older, sampled, beta=0.5)
+    assert torch.equal(found, loss(None, new, older, sampled, beta=0.5))
+    assert not take_new_for_old({})
 
 
 def test_only_a_sampler_of_whole_distributions_can_be_too_far_off() -> None:

@@ -21,7 +21,7 @@ from taskgym.training.config import (
 )
 from taskgym.training.errors import ConfigError, ModelError
 from taskgym.training.memory import fit, sizes
-from taskgym.training.memory.plan import GIB, MOST_TOKENS, Demand, Plan, choose
+from taskgym.training.memory.plan import ENOUGH_TOKENS, GIB, Demand, Plan, choose
 from taskgym.training.memory.sizes import (
     Asked,
     Sizes,
@@ -73,7 +73,15 @@ def test_a_large_card_keeps_vllm_awake_and_holds_every_completion() -> None:
     assert plan is not None and not plan.standby
     assert plan.cache == 32 * 1280 * SIZES.token  # no more: nothing would use it
     assert plan.micro_batch == 8  # of 1,280 tokens each: 16 would be more than is worth it
-    assert plan.micro_batch * 1280 <= MOST_TOKENS < 16 * 1280
+    assert plan.micro_batch * 1280 <= ENOUGH_TOKENS < 16 * 1280
+
+
+def test_a_small_model_gets_larger_passes_and_a_stated_micro_batch_stays() -> None:
+    small = dataclasses.replace(SIZES, weights=GIB / 4)
+    plan = choose(small, DEMAND, 140 * GIB)
+    assert plan is not None and plan.micro_batch == 32
+    stated = choose(SIZES, dataclasses.replace(DEMAND, micro_batch=32), 140 * GIB)
+    assert stated is not None and stated.micro_batch == 32
 
 
 def test_vllm_sleeps_where_that_makes_room_for_the_step() -> None:

@@ -143,8 +143,11 @@ class Canary:
         if mean_gap(said, base) <= self.tolerance:
             return "the sampler answers as the base model: the adapter is not applied"
         if before is not None and mean_gap(said, before) <= self.tolerance:
-            return "the sampler answers as before the last step: the adapter was not replaced"
-        return "its base weights are others: dropped by a sleep, or another model"
+            return "the sampler answers as it did at the last check: the adapter was not replaced"
+        return (
+            "its base weights are others (dropped by a sleep, or another model), or its adapter is "
+            "one of before"
+        )
 
 
 def _logprobs(model: Any, ids: Sequence[int]) -> list[float]:

@@ -1,7 +1,4 @@
-"""TRL's `GRPOTrainer` as we use it: beside a sampler of ours, and no more work than needed.
-
-Imported after Unsloth, if that is used, has put its own trainer in the place of TRL's.
-"""
+"""TRL's `GRPOTrainer` as we use it: beside a sampler of ours, and no more work than needed."""
 
 from __future__ import annotations
 
@@ -18,69 +15,18 @@ from taskgym.training.micro_batches import (
     packed,
     taken,
 )
-from taskgym.training.sampler_gap import DIFFERENCE, SamplerGap, check_gap
+from taskgym.training.sampler_gap import SamplerGap
+from taskgym.training.unsloth_trainer import UnslothTrainer
+from taskgym.training.watched_trainer import WatchedTrainer, split
 from trl import GRPOTrainer
 from trl.trainer.utils import (
     shuffle_sequence_dict,
     split_pixel_values_by_grid,
-    split_tensor_dict,
     unsplit_pixel_values_by_grid,
 )
 
 # Losses that are divided by the tokens of the whole step, whoever is in a micro-batch.
 _OVER_TOKENS = {"cispo", "dapo", "vespo"}
-
-
-class WatchedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
-    """Whatever trainer TRL has, stopped when sampler and learner are too far apart.
-
-    Attributes:
-        apart: Whether the sampler has weights of its own.
-        most_gap: The largest mean gap of a step, in nats a token; None: any.
-    """
-
-    apart = False
-    most_gap: float | None = None
-
-    def compute_loss(self, model: Any, inputs: Batch, *args: Any, **options: Any) -> torch.Tensor:
-        """TRL's loss of a micro-batch.
-
-        Raises:
-            SamplerGapError: It was the step's last, and the gap is too large to learn from.
-        """
-        loss: torch.Tensor = super().compute_loss(model, inputs, *args, **options)
-        if self.apart and self.accelerator.sync_gradients:
-            self._check_gap()
-        return loss
-
-    def in_parts(self, inputs: Batch, parts: int) -> list[Batch]:
-        """A micro-batch in smaller ones, each of which takes 1 / parts of its memory."""
-        return split(inputs, parts)
-
-    def _check_gap(self) -> None:
-        gaps = self._metrics["train"].get(f"{DIFFERENCE}/mean", [])
-        check_gap(sum(gaps) / max(1, len(gaps)), self.most_gap, self.state.global_step + 1)
-
-
-class UnslothTrainer(WatchedTrainer):
-    """Unsloth's trainer, which packs its rows and has a way of its own from them to the loss."""
-
-    def correct_for_the_sampler(self, most_gap: float | None) -> None:
-        """Weighs the loss by learner over sampler, as beside the engine of Unsloth's own loop."""
-        self.most_gap = most_gap
-        self.apart = self.use_vllm = True
-        self.vllm_generation = _Synced()
-        self._last_loaded_step = -1
-
-    def _prepare_inputs(self, generation_batch: Any) -> Batch:
-        """Its own micro-batches, the longest first."""
-        inputs: Batch = super()._prepare_inputs(generation_batch)
-        place = self._step % self.args.steps_per_generation
-        if place:
-            return inputs
-        self._buffered_inputs.sort(key=_longest, reverse=True)
-        first: Batch = self._buffered_inputs[0]
-        return first
 
 
 class TrimmedTrainer(WatchedTrainer):
@@ -200,19 +146,6 @@ def trainer_class() -> type[TrimmedTrainer] | type[UnslothTrainer]:
     return UnslothTrainer if unsloth else TrimmedTrainer
 
 
-class _Synced:
-    """Stands where TRL keeps its own vLLM and brings it the weights; ours were brought already."""
-
-    def sync_weights(self) -> None:
-        """Nothing is left to do."""
-
-
-def split(batch: Batch, parts: int) -> list[Batch]:
-    """A batch in equal parts, pictures with the rows that show them."""
-    rows = split_tensor_dict(split_pixel_values_by_grid(batch), parts)
-    return [unsplit_pixel_values_by_grid(part) for part in rows]
-
-
 def prepare_trl() -> None:
     """Says nothing of experimental features, and projects only completion tokens on a CPU too.
 
@@ -224,8 +157,3 @@ def prepare_trl() -> None:
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     if hasattr(trl.trainer.utils, "_use_triton"):
         trl.trainer.utils._use_triton = lambda device: True
-
-
-def _longest(batch: Batch) -> int:
-    """The most tokens that a row of a micro-batch has."""
-    return int((batch["prompt_mask"].sum(1) + batch["completion_mask"].sum(1)).max())

@@ -14,7 +14,10 @@ SLACK = 0.05  # what torch's allocator reserves over what is in use, since not e
 SPARE = 0.05  # of the card, for what the plan does not know
 ENGINE = 2.0 * GIB  # vLLM's activations, its logits and its CUDA graphs
 ASLEEP = 1.0 * GIB  # of those, what a sleeping engine keeps
-MOST_TOKENS = 16_384  # of a micro-batch: more take memory and make no pass faster
+# Tokens of a micro-batch: more take memory and make no pass faster, since the GPU has enough to do.
+# What it has to do for a token goes by the weights: a model of 100M needs four times as many.
+ENOUGH_TOKENS, MOST_TOKENS = 16_384, 65_536
+ENOUGH_WORK = ENOUGH_TOKENS * GIB  # tokens x bytes of the weights
 MOST_ROWS = 256  # that the learner's own model decodes together
 CHOOSING = 6 * 4  # bytes an entry of the vocabulary takes while a row's token is chosen
 
@@ -65,8 +68,15 @@ class Demand:
         """The micro-batches that come into question, the largest first."""
         if self.micro_batch:
             return (min(self.micro_batch, self.completions),)
-        most = max(MOST_TOKENS // self.length, 1)
-        return tuple(n for n in divisors(self.completions) if n <= most)
+        return tuple(
+            n for n in divisors(self.completions) if n == 1 or n * self.length <= MOST_TOKENS
+        )
+
+    def worth(self, sizes: Sizes) -> list[int]:
+        """Those whose passes are not larger than it takes to keep the GPU busy."""
+        enough = max(ENOUGH_TOKENS, ENOUGH_WORK / sizes.weights)
+        small = [n for n in self.rows if n == 1 or n * self.length <= enough]
+        return [n for n in small or self.rows if n in sizes.peaks]
 
 
 @dataclass(frozen=True)
@@ -193,7 +203,7 @@ def choose(sizes: Sizes, demand: Demand, card: float, spare: float = SPARE) -> P
         sleeps = [False]
     for completions in (demand.completions, 0):
         for standby in sleeps:
-            for rows in (n for n in demand.rows if n in sizes.peaks):
+            for rows in demand.worth(sizes):
                 plan = Plan(sizes, demand, card, rows, standby, spare)
                 if plan.fits(completions):
                     return plan
