@@ -55,7 +55,9 @@ DEFERRED = {
     "training/sampler_gap.py",
     "training/shown_processor.py",
     "training/tree_attention.py",
+    "training/unsloth_trainer.py",
     "training/warmup.py",
+    "training/watched_trainer.py",
 }
 ONLY_TRL = {
     "training/async_learner.py",
@@ -63,7 +65,9 @@ ONLY_TRL = {
     "training/async_trainer.py",
     "training/grpo_trainer.py",
     "training/learner.py",
+    "training/unsloth_trainer.py",
     "training/warmup.py",
+    "training/watched_trainer.py",
 }
 
 
