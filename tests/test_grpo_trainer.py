@@ -41,12 +41,16 @@ def train(
     *,
     apart: bool = True,
     most_gap: float | None = None,
-    shapes: Any = None,
+    look: Any = None,
     **options: Any,
 ) -> Any:
-    """One step from the same weights; returns the gradient as the step it made, and the log."""
+    """One step from the same weights; returns the gradient as the step it made, and the log.
+
+    `look` is shown the shape of what each forward pass is given.
+    """
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
+    from taskgym.training.halving import WrittenOnce, train_within_memory
     from transformers import AutoModelForCausalLM, PrinterCallback
 
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
@@ -56,14 +60,12 @@ def train(
     for name, weight in learner.named_parameters():
         if "lora_B" in name:  # so that A has a gradient too
             torch.nn.init.normal_(weight, std=0.05)
-    if shapes is not None:
+    if look is not None:
         words = learner.get_input_embeddings()
-        words.register_forward_hook(lambda _, inputs, __: shapes.append(tuple(inputs[0].shape)))
+        words.register_forward_hook(lambda _, inputs, __: look(tuple(inputs[0].shape)))
     before = {n: p.detach().clone() for n, p in learner.named_parameters() if p.requires_grad}
     arguments = {
         "max_steps": 1,
-        "per_device_train_batch_size": MICRO,
-        "gradient_accumulation_steps": P * G // MICRO,
         "num_generations": G,
         "max_completion_length": 12,
         "learning_rate": 1.0,
@@ -79,18 +81,28 @@ def train(
         "save_strategy": "no",
         "output_dir": str(folder),
     }
-    trainer = kind(
-        model=learner,
-        reward_funcs=lambda prompts, **_: REWARDS,
-        args=trl.GRPOConfig(**arguments, **options),
-        train_dataset=Dataset.from_dict({"prompt": [str(i) for i in range(P)]}),
-        processing_class=tokenizer_of(model),
-        rollout_func=lambda prompts, trainer: {k: list(v) for k, v in rows.items()},
-    )
-    trainer.remove_callback(PrinterCallback)
-    if apart:
-        beside_a_sampler(trainer, most_gap)
-    trainer.train()
+    written = WrittenOnce(lambda prompts, trainer: {k: list(v) for k, v in rows.items()})
+
+    def trainer_of(micro: int) -> Any:
+        sizes = {
+            "per_device_train_batch_size": micro,
+            "gradient_accumulation_steps": P * G // micro,
+        }
+        trainer = kind(
+            model=learner,
+            reward_funcs=lambda prompts, **_: REWARDS,
+            args=trl.GRPOConfig(**arguments, **sizes, **options),
+            train_dataset=Dataset.from_dict({"prompt": [str(i) for i in range(P)]}),
+            processing_class=tokenizer_of(model),
+            callbacks=[written],
+            rollout_func=written,
+        )
+        trainer.remove_callback(PrinterCallback)
+        if apart:
+            beside_a_sampler(trainer, most_gap)
+        return trainer
+
+    trainer = train_within_memory(trainer_of, MICRO, written, None)
     step = {n: p.detach() - before[n] for n, p in learner.named_parameters() if n in before}
     (log,) = [log for log in trainer.state.log_history if "reward" in log]
     return step, log
@@ -167,7 +179,7 @@ def test_each_row_is_looked_at_once_and_no_wider_than_its_micro_batch(
     from taskgym.training.grpo_trainer import trainer_class
 
     shapes: list[tuple[int, ...]] = []
-    train(trainer_class(), tiny_model, tmp_path, ragged(), shapes=shapes)
+    train(trainer_class(), tiny_model, tmp_path, ragged(), look=shapes.append)
     # prompt + tokens up to the last in the loss: 4+7, 2+7 | 2+7, 4+3 | 2+5, 4+1, 4+0 | 2+2; memory
     # for two rows of the longest, 4+12, holds three of 9 tokens
     assert shapes == [(2, 11), (2, 11), (3, 9), (1, 4)]

@@ -1,5 +1,7 @@
-"""A learner whose memory is full in its first step takes smaller parts, and says so; once."""
+"""A first step that is too large for the memory begins again with half the rows, and says so."""
 
+import dataclasses
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -9,121 +11,200 @@ trl = pytest.importorskip("trl")
 torch = pytest.importorskip("torch")
 
 from taskgym.training.errors import RunError  # noqa: E402
-from taskgym.training.halving import MemoryFullError, halving  # noqa: E402
+from taskgym.training.halving import MemoryFullError  # noqa: E402
 from taskgym.training.metrics import MetricsFile  # noqa: E402
 from taskgym.training.models import load_model  # noqa: E402
 from taskgym.training.train import train as run  # noqa: E402
 from test_grpo_trainer import MICRO, assert_same_step, ragged, train  # noqa: E402
-from test_training import config  # noqa: E402, F401
+from test_training import config, tokens  # noqa: E402, F401
 
 
-def slow(case: Any) -> Any:
-    return pytest.param(*case, marks=pytest.mark.slow)
+def full() -> Exception:
+    return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nGPU 0 has ...")
 
 
 class Card:
-    """Memory for so many tokens: a model's forward pass with more runs out of it."""
+    """Memory for so many tokens: a forward pass with more runs out of it."""
 
     def __init__(self, tokens: int, from_call: int = 0):
         self.tokens, self.from_call, self.seen = tokens, from_call, []
 
-    def __call__(self, module: Any, args: Any, kwargs: Any) -> None:
-        tokens = kwargs["input_ids"].numel()
-        self.seen.append(tokens)
-        if tokens > self.tokens and len(self.seen) > self.from_call:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-
-def with_card(card: Card, kind: Any) -> Any:
-    """A trainer's class whose model lives on that card."""
-
-    class OnCard(kind):
-        def __init__(self, *args: Any, **options: Any):
-            super().__init__(*args, **options)
-            backbone = self.model.get_base_model().base_model
-            backbone.register_forward_pre_hook(card, with_kwargs=True)
-
-    return OnCard
+    def __call__(self, shape: tuple[int, int]) -> None:
+        self.seen.append(shape[0] * shape[1])
+        if self.seen[-1] > self.tokens and len(self.seen) > self.from_call:
+            raise full()
 
 
 def ours() -> Any:
     from taskgym.training.grpo_trainer import trainer_class
 
-    return halving(trainer_class())
+    return trainer_class()
+
+
+def theirs() -> Any:
+    """Micro-batches as TRL makes them, and so as Unsloth does: the stand-in for its trainer."""
+    return trl.GRPOTrainer
 
 
 HALF = MICRO * (4 + 12) // 2  # tokens: the longest prompt and max_completion_length
-CASES = [("dapo", 2), ("dapo", 0), ("grpo", 0), ("dr_grpo", 2)]
+LOSSES = ["dapo", "grpo", "dr_grpo", "sapo", "luspo"]
+CASES = [("dapo", ours, 2), ("grpo", theirs, 0), *((loss, ours, 0) for loss in LOSSES)]
 
 
-@pytest.mark.parametrize(("loss", "from_call"), [CASES[0], *map(slow, CASES[1:])])
-def test_the_step_in_parts_is_the_whole_step(
-    loss: str, from_call: int, tiny_model: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("loss", "kind", "from_call"),
+    [*CASES[:2], *(pytest.param(*case, marks=pytest.mark.slow) for case in CASES[2:])],
+)
+def test_the_step_with_half_the_rows_is_the_whole_step(
+    loss: str, kind: Any, from_call: int, tiny_model: Path, tmp_path: Path
 ) -> None:
-    whole, _ = train(ours(), tiny_model, tmp_path, ragged(), loss_type=loss)
-    # half of what a micro-batch may have; full in the first one, or in the third
-    card = Card(HALF, from_call)
-    parted, _ = train(with_card(card, ours()), tiny_model, tmp_path, ragged(), loss_type=loss)
-    assert_same_step(whole, parted)
-    *before, _ = card.seen[: from_call + 1]
-    assert before == [22, 22][:from_call] and max(card.seen[from_call + 1 :]) <= HALF
+    options = {"loss_type": loss, "beta": 0.04}
+    whole, log = train(kind(), tiny_model, tmp_path, ragged(), **options)
+    card = Card(HALF, from_call)  # full in the first micro-batch, or in the third
+    halved, our_log = train(kind(), tiny_model, tmp_path, ragged(), look=card, **options)
+    assert_same_step(whole, halved)
+    for name in ("reward", "reward_std", "num_tokens", "completions/mean_length", "step"):
+        assert our_log[name] == log[name], name
+    first = next(i for i, seen in enumerate(card.seen) if seen > HALF and i >= from_call)
+    assert first + 1 < len(card.seen) and max(card.seen[first + 1 :]) <= HALF
 
 
-def test_a_memory_too_small_for_the_parts_as_well_stops_the_run(
+def test_completions_are_written_once(tiny_model: Path, tmp_path: Path) -> None:
+    class Rows(dict[str, Any]):
+        asked = 0
+
+        def items(self) -> Any:
+            self.asked += 1
+            return super().items()
+
+    rows = Rows(ragged())
+    train(ours(), tiny_model, tmp_path, rows, look=Card(HALF))
+    assert rows.asked == 1
+
+
+def test_the_first_trainer_has_left_the_memory_before_the_second_is_made(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    made = []
+
+    class Counted(ours()):
+        def __init__(self, *args: Any, **options: Any):
+            assert [old() for old in made] == [None] * len(made)
+            super().__init__(*args, **options)
+            assert all(p.grad is None for p in self.model.parameters())
+            made.append(weakref.ref(self))
+
+    train(Counted, tiny_model, tmp_path, ragged(), look=Card(HALF, 2))
+    assert len(made) == 2
+
+
+def test_a_memory_too_small_for_half_the_rows_as_well_stops_the_run(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(
-        MemoryFullError, match=r"step 1: .*2\.00 GiB.* with 1 completions in a pass"
+        MemoryFullError, match=r"step 1: .*2\.00 GiB\) with 1 completions in a pass"
     ):
-        train(with_card(Card(0), ours()), tiny_model, tmp_path, ragged())
+        train(ours(), tiny_model, tmp_path, ragged(), look=Card(0))
 
 
-def test_later_than_in_the_first_step_it_stops_the_run(tiny_model: Path, tmp_path: Path) -> None:
-    later = with_card(Card(HALF), ours())
-    later._first_step = -1
-    with pytest.raises(MemoryFullError, match=r"step 1: .*a resumed run takes them in parts"):
-        train(later, tiny_model, tmp_path, ragged())
+def test_a_step_does_not_begin_again_once_weights_may_have_moved(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(*args: Any, **options: Any) -> None:
+        raise full()
+
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    with pytest.raises(MemoryFullError, match=r"step 1: .*with 2 completions .*a resumed run"):
+        train(ours(), tiny_model, tmp_path, ragged())
 
 
 def test_a_memory_that_sampling_fills_is_no_matter_of_micro_batches(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    class Writes(ours()):
-        def _generate_and_score_completions(self, inputs: Any) -> Any:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+    class Rows(dict[str, Any]):
+        def items(self) -> Any:
+            raise full()
 
     with pytest.raises(MemoryFullError, match=r"while completions were written; .*decode_rows"):
-        train(Writes, tiny_model, tmp_path, ragged())
+        train(ours(), tiny_model, tmp_path, Rows())
 
 
-def test_a_run_goes_on_in_parts_and_keeps_what_it_learned_when_it_cannot(
-    config: Any,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+def test_one_of_several_processes_does_not_begin_again_alone(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = []
+    from accelerate import Accelerator
 
-    def on_card(*args: Any, **options: Any) -> Any:
+    def look(shape: tuple[int, int]) -> None:
+        monkeypatch.setattr(Accelerator, "num_processes", 2)
+        raise full()
+
+    with pytest.raises(MemoryFullError, match=r"one of several processes, .*grpo\.micro_batch"):
+        train(ours(), tiny_model, tmp_path, ragged(), look=look)
+
+
+class FullNowAndThen:
+    """Loads a model that runs out of memory as training begins, and once more after two steps."""
+
+    def __init__(self, output: str):
+        self.output = Path(output)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        self.resumed, self.passes = self.output.exists(), 0
         loaded = load_model(*args, **options)
-        causal = loaded.model.get_base_model()
-
-        def full_at_first_and_after_two_steps(module: Any, *inputs: Any) -> None:
-            if causal.training:
-                calls.append(1)
-                done = sum(len(p.read_text().splitlines()) for p in metrics())
-                if len(calls) == 1 or done == 2:
-                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-        causal.base_model.register_forward_pre_hook(full_at_first_and_after_two_steps)
+        self.causal = loaded.model.get_base_model()
+        self.causal.base_model.register_forward_pre_hook(self.look)
         return loaded
 
-    def metrics() -> Any:
-        return Path(config.output).glob("*/metrics.jsonl")
+    def look(self, *_: Any) -> None:
+        if not self.causal.training:
+            return
+        self.passes += 1
+        lines = sum(len(p.read_text().splitlines()) for p in self.output.glob("*/metrics.jsonl"))
+        if self.passes == 1 or (lines == 2 and not self.resumed):
+            raise full()
 
-    monkeypatch.setattr("taskgym.training.train.load_model", on_card)
-    with pytest.raises(RunError, match=r"step 3: .*Go on with: train_agent --resume"):
-        run(config)
-    assert "micro-batches of 4 completions are taken in 2 parts" in caplog.text
-    (folder,) = Path(config.output).iterdir()
+
+@pytest.fixture
+def stopped(
+    config: Any,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> Any:
+    """Trains until the memory is full in a later step; returns the run's config, to be resumed."""
+
+    def stopped(**options: Any) -> Any:
+        full = dataclasses.replace(config, output=config.output + "-full", **options)
+        monkeypatch.setattr("taskgym.training.train.load_model", FullNowAndThen(full.output))
+        with pytest.raises(RunError, match=r"step 3: .*Go on with: train_agent --resume"):
+            run(full)
+        (folder,) = Path(full.output).iterdir()
+        return dataclasses.replace(full, resume=str(folder))
+
+    return stopped
+
+
+def test_a_run_goes_on_with_half_the_rows_and_keeps_what_it_learned_when_it_cannot(
+    stopped: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(stopped().resume)
+    assert "begins again with micro-batches of 2 completions" in caplog.text
     assert (folder / "adapter" / "adapter_model.safetensors").exists()
     assert len(MetricsFile(folder / "metrics.jsonl").read().steps) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("beta", [0.0, 0.1])  # above 0 TRL keeps a second adapter, the reference
+def test_a_run_whose_first_step_began_again_ends_as_one_with_memory_enough(
+    beta: float,
+    config: Any,  # noqa: F811
+    stopped: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    grpo = dataclasses.replace(config.grpo, beta=beta)
+    whole = run(dataclasses.replace(config, grpo=grpo))
+    resumed = run(stopped(grpo=grpo))
+    assert caplog.text.count("begins again") == 2  # in step 1, and as it was resumed in step 3
+    assert tokens(resumed) == tokens(whole)
+    steps = (MetricsFile(f.metrics).read().steps for f in (whole, resumed))
+    for wanted, found in zip(*steps, strict=True):
+        for name in ("step", "reward", "grad_norm", "num_tokens", *["kl"] * (beta > 0)):
+            assert found[name] == pytest.approx(wanted[name], rel=1e-2, abs=1e-6), name

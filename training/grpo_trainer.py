@@ -17,11 +17,12 @@ from taskgym.training.micro_batches import (
 )
 from taskgym.training.sampler_gap import SamplerGap
 from taskgym.training.unsloth_trainer import UnslothTrainer
-from taskgym.training.watched_trainer import WatchedTrainer, split
+from taskgym.training.watched_trainer import WatchedTrainer
 from trl import GRPOTrainer
 from trl.trainer.utils import (
     shuffle_sequence_dict,
     split_pixel_values_by_grid,
+    split_tensor_dict,
     unsplit_pixel_values_by_grid,
 )
 
@@ -39,8 +40,6 @@ class TrimmedTrainer(WatchedTrainer):
 
     _buffered_inputs: list[Batch | None]
     _gap: SamplerGap | None = None
-    _width = 0  # tokens of the longest prompt and the longest completion that there may be
-    _generated_at = -1  # the value of `_step` when the micro-batches were made
     _inputs: Batch | None = None  # of the loss that is being computed
 
     def correct_for_the_sampler(self, most_gap: float | None) -> None:
@@ -54,12 +53,11 @@ class TrimmedTrainer(WatchedTrainer):
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **options: Any) -> torch.Tensor:
         """TRL's, of the next micro-batch; nothing while there are fewer than TRL counts on."""
-        if self._place == 0 and self._generated_at != self._step:
+        if self._place == 0:
             model.train()
             self._buffered_inputs = self._micro_batches(
                 self._generate_and_score_completions(inputs)
             )
-            self._generated_at = self._step
         if self._buffered_inputs[self._place] is None:
             self._step += 1
             return torch.zeros((), device=self.accelerator.device)
@@ -77,34 +75,26 @@ class TrimmedTrainer(WatchedTrainer):
         """Of the micro-batch in its step."""
         return int(self._step % self.args.steps_per_generation)
 
-    def in_parts(self, inputs: Batch, parts: int) -> list[Batch]:
-        """A micro-batch in smaller ones, each of which takes 1 / parts of its memory."""
-        if "pixel_values" in inputs or self.loss_type == "bnpo":
-            return split(inputs, parts)
-        rows = max(1, self.args.per_device_train_batch_size // parts)
-        return [narrowed(taken(inputs, part)) for part in packed(inputs, rows, self._width)]
-
     def _micro_batches(self, batch: Batch) -> list[Batch | None]:
         """As many as TRL counts on; those that are not needed are None and come first."""
         places = self.args.steps_per_generation
         if self.loss_type == "bnpo":
             # Its loss is a mean over the tokens of a micro-batch, so it matters who is in it.
-            mixed = shuffle_sequence_dict(split_pixel_values_by_grid(batch))
-            return [*map(narrowed, split(unsplit_pixel_values_by_grid(mixed), places))]
+            return _split(shuffle_sequence_dict(split_pixel_values_by_grid(batch)), places)
         rows = longest_first(split_pixel_values_by_grid(batch))
         if "pixel_values" in rows:  # what they take of the memory does not show in the tokens
-            return [*map(narrowed, split(unsplit_pixel_values_by_grid(rows), places))]
-        self._width = rows["prompt_ids"].shape[1] + self.max_completion_length
+            return _split(rows, places)
         parts = [narrowed(taken(rows, part)) for part in self._packed(rows)]
         return [*[None] * (places - len(parts)), *parts]
 
     def _packed(self, rows: Batch) -> list[slice]:
         """The same number in all processes, which talk to each other in every micro-batch."""
         most = self.args.per_device_train_batch_size
-        found = packed(rows, most, self._width)
+        width = rows["prompt_ids"].shape[1] + self.max_completion_length  # that there may be
+        found = packed(rows, most, width)
         counted = torch.tensor([len(found)], device=self.accelerator.device)
         needed = int(self.accelerator.gather(counted).max())
-        return found if len(found) == needed else packed(rows, most, self._width, needed)
+        return found if len(found) == needed else packed(rows, most, width, needed)
 
     def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
         return self._weighed_loss(model, inputs) * self._share(inputs)
@@ -138,6 +128,11 @@ class TrimmedTrainer(WatchedTrainer):
             ratio = self._gap.weights(found[0].detach(), sampled, mask)
             self._inputs["importance_sampling_ratio"] = ratio
         return found
+
+
+def _split(rows: Batch, parts: int) -> list[Batch | None]:
+    """Equal parts, each picture with the row that shows it."""
+    return [narrowed(unsplit_pixel_values_by_grid(p)) for p in split_tensor_dict(rows, parts)]
 
 
 def trainer_class() -> type[TrimmedTrainer] | type[UnslothTrainer]:

@@ -10,6 +10,7 @@ whether the sampler's log-probabilities correct the loss.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from taskgym.training.config import GrpoConfig, TrainConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.folder import RunFolder
 from taskgym.training.grpo_trainer import prepare_trl, trainer_class
-from taskgym.training.halving import halving
+from taskgym.training.halving import WrittenOnce, train_within_memory
 from taskgym.training.models import Loaded
 from taskgym.training.ranks import Ranks, share_of
 from taskgym.training.sampler import Sampler
@@ -72,23 +73,30 @@ def learn(
     shown = ShownProcessor(loaded.renderer, pictures) if pictures else None
     sampler = Sampler(config, plan, rollout, sync, folder, ranks, shown)
     callback = RunCallback(folder, sampler, checkpoint, on_step, ranks)
-    trainer = halving(trainer_class())(
-        model=loaded.model,
-        reward_funcs=sampler.env_total,
-        args=grpo_arguments(share_of(config, ranks.size), folder.checkpoints),
-        train_dataset=_positions(config.grpo.groups_per_step, pictures),
-        processing_class=shown or loaded.tokenizer,
-        callbacks=[callback],
-        rollout_func=sampler,
-    )
-    if isinstance(policy, ApartPolicy):
-        most = most_gap(sync.noise, config.sampling, config.grpo.max_staleness)
-        trainer.correct_for_the_sampler(most)
-    for theirs in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(theirs)
+    written = WrittenOnce(sampler)
+    share = share_of(config, ranks.size)
+
+    def trainer_of(rows: int) -> Any:
+        grpo = replace(share.grpo, micro_batch=rows)
+        trainer = trainer_class()(
+            model=loaded.model,
+            reward_funcs=sampler.env_total,
+            args=grpo_arguments(replace(share, grpo=grpo), folder.checkpoints),
+            train_dataset=_positions(config.grpo.groups_per_step, pictures),
+            processing_class=shown or loaded.tokenizer,
+            callbacks=[callback, written],
+            rollout_func=written,
+        )
+        if isinstance(policy, ApartPolicy):
+            most = most_gap(sync.noise, config.sampling, grpo.max_staleness)
+            trainer.correct_for_the_sampler(most)
+        for theirs in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(theirs)
+        return trainer
+
     try:
         with callback.stop_on_interrupt():
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            trainer = train_within_memory(trainer_of, share.grpo.rows, written, checkpoint)
     finally:
         sampler.close()
         rollout.close()

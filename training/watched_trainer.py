@@ -11,11 +11,6 @@ import torch
 from taskgym.training.micro_batches import Batch
 from taskgym.training.sampler_gap import DIFFERENCE, check_gap
 from trl import GRPOTrainer
-from trl.trainer.utils import (
-    split_pixel_values_by_grid,
-    split_tensor_dict,
-    unsplit_pixel_values_by_grid,
-)
 
 
 class WatchedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
@@ -40,16 +35,6 @@ class WatchedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             self._check_gap()
         return loss
 
-    def in_parts(self, inputs: Batch, parts: int) -> list[Batch]:
-        """A micro-batch in smaller ones, each of which takes 1 / parts of its memory."""
-        return split(inputs, parts)
-
     def _check_gap(self) -> None:
         gaps = self._metrics["train"].get(f"{DIFFERENCE}/mean", [])
         check_gap(sum(gaps) / max(1, len(gaps)), self.most_gap, self.state.global_step + 1)
-
-
-def split(batch: Batch, parts: int) -> list[Batch]:
-    """A batch in equal parts, pictures with the rows that show them."""
-    rows = split_tensor_dict(split_pixel_values_by_grid(batch), parts)
-    return [unsplit_pixel_values_by_grid(part) for part in rows]
