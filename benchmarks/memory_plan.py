@@ -137,6 +137,13 @@ def row(found: dict[str, Any]) -> str:
 
 def measured(pair: Pair, loader: str) -> dict[str, Any]:
     """What the plan says and what two steps take, in bytes."""
+    config = made(pair, loader)
+    learned = take_steps(config, pair.tokens)
+    return learned | {"foreseen": foreseen(config, pair, learned["prompt"])}
+
+
+def made(pair: Pair, loader: str) -> Any:
+    """The config of a pair's run, whose model is made first."""
     from taskgym.agents.policy import Sampling
     from taskgym.training.config import GrpoConfig, LoraConfig, TrainConfig
     from taskgym.training.environment import prepare_environment
@@ -145,7 +152,7 @@ def measured(pair: Pair, loader: str) -> dict[str, Any]:
     work = Path(tempfile.gettempdir()) / "taskgym-memory"
     folder = work / pair.shape
     make_whole(pair.shape, str(folder))
-    config = TrainConfig(
+    return TrainConfig(
         env="gpu_path_run:Vowels-v0",
         model=str(folder),
         loader=loader,
@@ -162,8 +169,6 @@ def measured(pair: Pair, loader: str) -> dict[str, Any]:
             mask_truncated_completions=False,
         ),
     )
-    learned = take_steps(config, pair.tokens)
-    return learned | {"foreseen": foreseen(config, pair, learned["prompt"])}
 
 
 def make_whole(shape: str, folder: str) -> None:
@@ -207,6 +212,7 @@ def take_steps(config: Any, tokens: int) -> dict[str, Any]:
     return {
         "prompt": max(len(episode["prompt_ids"]) for episode in episodes),
         "seconds": steps[-1]["seconds/learn"],
+        "grad_norm": steps[0]["grad_norm"],
         **taken(),
     }
 

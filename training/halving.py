@@ -85,7 +85,7 @@ def train_within_memory(
             said, model = _said(error, trainer), trainer.model
         # Not in the handler: there the error would still hold the tensors of its frames.
         rows = _half(rows)
-        logger.warning("%s: it begins again with micro-batches of %d completions", said, rows)
+        logger.warning("%s; it begins again with micro-batches of %d completions", said, rows)
         del trainer
         _free(model)
 
