@@ -135,7 +135,8 @@ def shared_arguments(config: TrainConfig, output: Path) -> dict[str, Any]:
         "max_grad_norm": grpo.max_grad_norm,
         "weight_decay": grpo.weight_decay,
         "adam_beta2": grpo.adam_beta2,
-        "optim": grpo.optim,
+        # One kernel for all tensors of the adapter, instead of a dozen calls for each.
+        "optim": "adamw_torch_fused" if cuda and grpo.optim == "adamw_torch" else grpo.optim,
         "seed": config.seed,
         "ignore_data_skip": True,  # a resumed run knows its tasks from the step alone
         "save_strategy": "steps",
