@@ -138,7 +138,7 @@ def row(found: dict[str, Any]) -> str:
 def measured(pair: Pair, loader: str) -> dict[str, Any]:
     """What the plan says and what two steps take, in bytes."""
     from taskgym.agents.policy import Sampling
-    from taskgym.training.config import GrpoConfig, LoraConfig, TrainConfig
+    from taskgym.training import GrpoConfig, LoraConfig, TrainConfig
     from taskgym.training.environment import prepare_environment
 
     prepare_environment()

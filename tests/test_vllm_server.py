@@ -23,8 +23,9 @@ from taskgym.agents.server_adapters import Served
 from taskgym.agents.server_client import ServerClient, ServerError
 from taskgym.agents.server_policy import ChatServerPolicy, ServerPolicy
 from taskgym.training.canary import Canary, SyncError
-from taskgym.training.config import PolicyFlags
-from taskgym.training.policies import _served, check_policy
+from taskgym.training.config_flags import PolicyFlags
+from taskgym.training.policies import check_policy
+from taskgym.training.served import ask_server
 
 pytest.importorskip("vllm")
 torch = pytest.importorskip("torch")
@@ -127,7 +128,7 @@ def test_strangers_cannot_use_the_server(server: Any) -> None:
 
 
 def test_the_server_s_card_says_that_it_can_be_learned_from(client: ServerClient) -> None:
-    served = _served(client, "")
+    served = ask_server(client, "")
     assert (served.model, served.exact, served.processed) == ("base", True, True)
     assert served.max_model_len == 256
 

@@ -17,7 +17,8 @@ from datasets import Dataset
 from taskgym.agents.policy import ApartPolicy, OverlappingPolicy, Policy
 from taskgym.agents.rollout import Rollout
 from taskgym.training.callbacks import RunCallback
-from taskgym.training.config import GrpoConfig, TrainConfig
+from taskgym.training.config import TrainConfig
+from taskgym.training.config_grpo import GrpoConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.folder import RunFolder
 from taskgym.training.grpo_trainer import prepare_trl, trainer_class
