@@ -148,7 +148,7 @@ def test_wrong_and_missing_adapter_names_are_caught(policy: ServerPolicy, learne
     policy.load_adapter(Adapter.of(learner.model), 1)
     assert canary.check(policy) < canary.tolerance < 0.05
     learner.learn(seed=2)  # and the sampler goes on with the name of the version before
-    with pytest.raises(SyncError, match="as it did at the last check: the adapter was not replaced"):
+    with pytest.raises(SyncError, match="at the last check: the adapter was not replaced"):
         canary.check(policy)
     served, policy._served = policy._served, Served("base", 2)
     with pytest.raises(SyncError, match="answers as the base model: the adapter is not applied"):
