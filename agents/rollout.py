@@ -15,6 +15,9 @@ from taskgym.agents.policy import Completion, Policy, Request, Sampling
 # Env steps wait for sandboxes and verifiers in other processes, so more threads than cores help.
 _THREADS = 4 * (os.cpu_count() or 1)
 _PATIENCE = 0.5  # seconds that env steps are waited for before `stop` is looked at
+# Seconds that a policy with nothing to write waits for episodes that begin together: an engine
+# takes as long to read one prompt as many.
+_GATHERING = 0.25
 
 
 class Rollout:
@@ -61,6 +64,7 @@ class Rollout:
         self._steps: dict[Future[Request | None], Episode] = {}
         self._waiting: dict[int, tuple[Request, Episode]] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="taskgym-env")
+        self._opening: list[Future[Request | None]] = []  # just started, with nothing to write yet
 
     def start(self, starts: Iterable[Start]) -> None:
         """Begins episodes; `finished` plays them. More may be started while others run."""
@@ -68,7 +72,10 @@ class Rollout:
             env = self._idle.pop() if self._idle else self._new_env()
             number = next(self._numbers)
             episode = Episode(number, env, start, self._sampling, self._renderer)
-            self._steps[self._threads.submit(episode.begin)] = episode
+            opening = self._threads.submit(episode.begin)
+            self._steps[opening] = episode
+            if not self._waiting:
+                self._opening.append(opening)
 
     @property
     def running(self) -> bool:
@@ -145,6 +152,8 @@ class Rollout:
 
     def _wait(self) -> None:
         began = time.perf_counter()
+        wait(self._opening, _GATHERING)
+        self._opening.clear()
         enough = all if self.policy.lockstep else any
         until = ALL_COMPLETED if self.policy.lockstep else FIRST_COMPLETED
         while not self._stopped and not enough(step.done() for step in self._steps):

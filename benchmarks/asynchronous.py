@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from taskgym.agents.vllm_server import VllmServer
-from taskgym.training.config import LoraConfig
+from taskgym.training import LoraConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.environment import prepare_environment
 from taskgym.training.metrics import MetricsFile

@@ -147,7 +147,7 @@ def make_base(name: str, layers: int, work: str) -> None:
 def config_for(way: Way, base: Path, output: Path) -> Any:
     """Two steps of 4 groups of 8, with a learning rate that moves a random model visibly."""
     from taskgym.agents.policy import Sampling
-    from taskgym.training.config import GrpoConfig, LoraConfig, TrainConfig
+    from taskgym.training import GrpoConfig, LoraConfig, TrainConfig
 
     if way.recipe:
         return recipe_config(way, base, output)

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gpu_paths import SETTINGS
+from grpo_gpu_flags import SAME, parser_of
 from grpo_gpu_run import PROCESSES, ROOT, Settings, parse_settings, run_here
 from grpo_gpu_table import line, table
 
@@ -47,7 +48,7 @@ _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "UNSLOTH_DISABLE_STATISTICS": "1",
 }
-_SAID = ("shape", "layers", "steps", "warm_up", "micro", "cache", "engine")  # with each result
+_SAID = ("shape", "layers", *SAME)  # with each result
 _STAGGER = 2.0  # seconds between two starts: all read the same packages
 
 Json = dict[str, Any]
@@ -67,7 +68,7 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     names = [name for ways in PROCESSES.values() for name in ways]
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__, "grpo_gpu")
     add = parser.add_argument
     add(
         "--contenders",
@@ -78,16 +79,8 @@ def _parse() -> argparse.Namespace:
         help=", ".join(names),
     )
     add("--completions", nargs="+", type=int, default=[32, 256], help="of a generation (32 256)")
-    add("--steps", type=int, default=4, help="measured (4)")
-    add("--warm-up", type=int, default=2, help="steps before them (2)")
-    add("--shape", default="qwen3-4b", help="of gpu_models.SHAPES (qwen3-4b)")
-    add("--layers", type=int, default=0, help="of the model; 0: all (0)")
-    add("--micro", type=int, default=8, help="completions of one pass (8)")
-    add("--cache", type=float, default=12.0, help="GiB of vLLM's cache (12)")
-    add("--engine", default="graphs", choices=("graphs", "compiled", "eager"), help="(graphs)")
     add("--jobs", type=int, default=4, help="processes that start side by side (4)")
     add("--start-limit", type=float, default=300, help="seconds for a start (300)")
-    add("--limit", type=float, default=300, help="seconds for measuring one process (300)")
     add(
         "--profile",
         nargs="*",
@@ -97,7 +90,6 @@ def _parse() -> argparse.Namespace:
         help="profile one more step of N completions: OUT/NAME-N.profile",
     )
     add("--again", action="store_true", help="measure those too that are done")
-    add("--out", type=Path, default=Path(os.environ.get("OUT") or ROOT / "runs" / "grpo_gpu"))
     add("--one", nargs=2, help=argparse.SUPPRESS)  # PROCESS and a file descriptor
     return parser.parse_args()
 
@@ -236,7 +228,7 @@ class Runner:
 
     def _settings(self, process: str, pairs: Sequence[tuple[str, int]], work: Path) -> Settings:
         asked = self._arguments
-        same = ("steps", "warm_up", "micro", "cache", "engine", "profile")
+        same = (*SAME, "profile")
         return Settings(
             model=work / "model",
             folder=work / process,

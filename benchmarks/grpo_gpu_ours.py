@@ -107,7 +107,7 @@ def _phases(metrics: Mapping[str, float]) -> dict[str, float]:
 
 def _config(settings: Settings, loader: str) -> Any:
     from taskgym.agents.policy import Sampling
-    from taskgym.training.config import GrpoConfig, LoraConfig, TrainConfig
+    from taskgym.training import GrpoConfig, LoraConfig, TrainConfig
 
     return TrainConfig(
         env=work.ENV,

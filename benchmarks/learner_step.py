@@ -93,7 +93,7 @@ def seconds_of_steps(trainer: Any) -> list[float]:
 
 def beside_an_engine(trainer: Any) -> None:
     """Makes TRL's own trainer weigh its loss as it does beside its vLLM."""
-    from taskgym.training.grpo_trainer import _Synced
+    from taskgym.training.unsloth_trainer import _Synced
 
     trainer.use_vllm, trainer.vllm_generation, trainer._last_loaded_step = True, _Synced(), -1
 

@@ -145,7 +145,7 @@ def measured(pair: Pair, loader: str) -> dict[str, Any]:
 def made(pair: Pair, loader: str) -> Any:
     """The config of a pair's run, whose model is made first."""
     from taskgym.agents.policy import Sampling
-    from taskgym.training.config import GrpoConfig, LoraConfig, TrainConfig
+    from taskgym.training import GrpoConfig, LoraConfig, TrainConfig
     from taskgym.training.environment import prepare_environment
 
     prepare_environment()

@@ -22,7 +22,8 @@ import tyro
 from taskgym.agents.adapter import Adapter
 from taskgym.agents.chat import Renderer
 from taskgym.agents.policy import ApartPolicy, Policy, Request, Sampling
-from taskgym.training.config import LoraConfig, PolicyFlags, TrainConfig
+from taskgym.training import LoraConfig, TrainConfig
+from taskgym.training.config_flags import PolicyFlags
 from taskgym.training.environment import prepare_environment
 from taskgym.training.models import Loaded, load_model
 

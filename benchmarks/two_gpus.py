@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from grpo_gpu import _environment
-from grpo_gpu_run import ROOT, Settings
+from grpo_gpu_flags import SAME, parser_of
+from grpo_gpu_run import Settings
 from grpo_gpu_table import wall_of
 from two_gpus_run import SAMPLER_APART
 
@@ -36,7 +37,6 @@ HERE = Path(__file__).resolve().parent
 PEERS = ("trl", "ours")  # on one GPU, by grpo_gpu.py
 # name -> processes, and how many times the completions of one GPU
 CONTENDERS = {"ours-2": (2, 1), "ours-2-double": (2, 2), SAMPLER_APART: (1, 1)}
-_SAME = ("steps", "warm_up", "micro", "cache", "engine")
 
 Json = dict[str, Any]
 
@@ -55,19 +55,10 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     every = [*PEERS, *CONTENDERS]
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__, "two_gpus")
     add = parser.add_argument
     add("--contenders", nargs="+", default=every, choices=every, metavar="NAME", help=f"{every}")
     add("--completions", type=int, default=256, help="of a step on one GPU (256)")
-    add("--steps", type=int, default=4, help="measured (4)")
-    add("--warm-up", type=int, default=2, help="steps before them (2)")
-    add("--shape", default="qwen3-4b", help="of gpu_models.SHAPES (qwen3-4b)")
-    add("--layers", type=int, default=0, help="of the model; 0: all (0)")
-    add("--micro", type=int, default=8, help="completions of one pass (8)")
-    add("--cache", type=float, default=12.0, help="GiB of vLLM's cache (12)")
-    add("--engine", default="graphs", choices=("graphs", "compiled", "eager"), help="(graphs)")
-    add("--limit", type=float, default=300, help="seconds for one contender (300)")
-    add("--out", type=Path, default=Path(os.environ.get("OUT") or ROOT / "runs" / "two_gpus"))
     return parser.parse_args()
 
 
@@ -75,7 +66,7 @@ def _peers(asked: argparse.Namespace) -> None:
     """On one GPU; `grpo_gpu.py` leaves out what is measured already."""
     if not (peers := [name for name in asked.contenders if name in PEERS]):
         return
-    same = [f"--{name.replace('_', '-')}={getattr(asked, name)}" for name in _SAME]
+    same = [f"--{name.replace('_', '-')}={getattr(asked, name)}" for name in SAME]
     model = [f"--shape={asked.shape}", f"--layers={asked.layers}", f"--out={asked.out}"]
     size = [f"--completions={asked.completions}", f"--limit={asked.limit}", "--jobs=1"]
     command = [sys.executable, str(HERE / "grpo_gpu.py"), "--contenders", *peers, *size]
@@ -120,7 +111,7 @@ def _settings(name: str, asked: argparse.Namespace, work: Path, completions: int
         call = f"make_model({asked.shape!r}, {asked.layers}, Path({str(model)!r}))"
         code = f"from pathlib import Path; from gpu_models import make_model; {call}"
         subprocess.run([sys.executable, "-c", code], env=_environment(model), check=True)
-    same = {name: getattr(asked, name) for name in _SAME}
+    same = {name: getattr(asked, name) for name in SAME}
     pairs = [(name, completions)]
     return Settings(
         model=model, folder=work / name, pairs=pairs, most=completions, profile=[], **same

@@ -60,7 +60,7 @@ class Learner:
     """A learner apart from its sampler: a model with an adapter that can be given new weights."""
 
     def __init__(self, folder: Path):
-        from taskgym.training.config import LoraConfig, TrainConfig
+        from taskgym.training import LoraConfig, TrainConfig
         from taskgym.training.models import load_model
 
         self.loaded = load_model(TrainConfig(model=str(folder), lora=LoraConfig(rank=8, alpha=16)))

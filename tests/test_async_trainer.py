@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from taskgym.agents.episode import Start, Trajectory
 from taskgym.agents.groups import Group
-from taskgym.training.config import LoraConfig, TrainConfig
+from taskgym.training import LoraConfig, TrainConfig
 from taskgym.training.models import Loaded, load_model
 
 torch = pytest.importorskip("torch")

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 from taskgym.agents.policy import Sampling
+from taskgym.training import GrpoConfig, LoraConfig, TrainConfig
 from taskgym.training.asynchronous import check_asynchronous
-from taskgym.training.config import GrpoConfig, LoraConfig, TrainConfig
 from taskgym.training.errors import ConfigError
 from taskgym.training.train import plan_tasks
 

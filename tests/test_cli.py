@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from taskgym.training import GrpoConfig, TrainConfig
 from taskgym.training.cli import overlay, parse_train_config
-from taskgym.training.config import GrpoConfig, TrainConfig
-from taskgym.training.errors import ConfigError, RunError, disk_is_full
+from taskgym.training.errors import ConfigError, ModelError, RunError, disk_is_full
 from taskgym.training.folder import RunFolder, new_folder, newest_unfinished
-from taskgym.training.models import ModelError, choose_loader
+from taskgym.training.models import choose_loader
 from taskgym.training.recipes import DEFAULTS, find_recipe, names
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from taskgym.agents.generate import _draw, _truncate, generate
+from taskgym.agents.draw import draw, truncate
+from taskgym.agents.generate import generate
 from taskgym.agents.merged import merged_adapter
 from taskgym.agents.policy import Sampling
 
@@ -151,7 +152,7 @@ def test_truncation_keeps_the_likely_tokens_and_their_ratio(
     sampling: Sampling, kept: list[int]
 ) -> None:
     probs = torch.tensor([[0.1, 0.4, 0.2, 0.3]])
-    result = _truncate(probs.clone(), sampling)
+    result = truncate(probs.clone(), sampling)
     assert result.nonzero()[:, 1].tolist() == kept
     torch.testing.assert_close(result[:, kept], probs[:, kept])
 
@@ -161,7 +162,7 @@ def test_truncation_keeps_the_likely_tokens_and_their_ratio(
 def test_a_draw_at_the_edge_never_picks_an_excluded_token(noise: float, allowed: int) -> None:
     weights = torch.zeros(1, 700)
     weights[0, allowed] = 0.3
-    assert _draw(weights, torch.tensor([noise], dtype=torch.float64)).item() == allowed
+    assert draw(weights, torch.tensor([noise], dtype=torch.float64)).item() == allowed
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
 
-from taskgym.training.config import LoraConfig  # noqa: E402
+from taskgym.training import LoraConfig  # noqa: E402
 from taskgym.training.memory import micro_batch  # noqa: E402
 from taskgym.training.memory.micro_batch import learner_like, peak_bytes, step  # noqa: E402
 from taskgym.training.memory.storages import Storages  # noqa: E402
-from taskgym.training.models import peft_config  # noqa: E402
+from taskgym.training.transformers_loader import peft_config  # noqa: E402
 
 SHAPE = {"hidden_size": 64, "intermediate_size": 256, "vocab_size": 1000}
 SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 2}

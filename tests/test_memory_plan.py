@@ -10,15 +10,9 @@ import pytest
 pytest.importorskip("transformers")
 
 from taskgym.agents.policy import Sampling
-from taskgym.training import devices
+from taskgym.training import GrpoConfig, LoraConfig, TrainConfig, WarmupConfig, devices
 from taskgym.training.cli import parse_train_config
 from taskgym.training.commands import train_agent
-from taskgym.training.config import (
-    GrpoConfig,
-    LoraConfig,
-    TrainConfig,
-    WarmupConfig,
-)
 from taskgym.training.errors import ConfigError, ModelError
 from taskgym.training.memory import fit, sizes
 from taskgym.training.memory.plan import ENOUGH_TOKENS, GIB, Demand, Plan, choose
@@ -140,7 +134,7 @@ def sizes_here(asked: Asked) -> Sizes:
 
 def test_sizes_are_those_of_the_tensors(tiny_model: Path) -> None:
     from peft import get_peft_model
-    from taskgym.training.models import peft_config
+    from taskgym.training.transformers_loader import peft_config
     from transformers import AutoModelForCausalLM
 
     lora = LoraConfig(rank=4, alpha=8)

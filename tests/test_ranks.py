@@ -18,7 +18,7 @@ from taskgym.agents.scripted import SCRIPTS, ScriptedPolicy
 from taskgym.agents.traces import portable, to_record
 from taskgym.agents.vllm_server import _environment
 from taskgym.envs import Rubric, SingleTurnEnv, Task
-from taskgym.training.config import GrpoConfig, TrainConfig, WarmupConfig
+from taskgym.training import GrpoConfig, TrainConfig, WarmupConfig
 from taskgym.training.environment import SERVER_GPU, prepare_environment, server_gpu
 from taskgym.training.errors import ConfigError, ModelError
 from taskgym.training.evaluate import _play

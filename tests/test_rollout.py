@@ -365,6 +365,35 @@ def test_a_policy_that_answers_out_of_order_gives_the_same_trajectories() -> Non
     assert outcomes[0] == outcomes[1]
 
 
+class Dawdling(Echo):
+    """Its reset takes a while, that of task 0 for ever so long."""
+
+    def reset(self, **options: Any) -> Any:
+        time.sleep(1.0 if options["options"]["index"] == 0 else 0.02)
+        return super().reset(**options)
+
+
+class Noting(Streaming):
+    """Notes how many requests there were whenever it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(SCRIPTS["empty"])
+        self.asked: list[int] = []
+
+    def poll(self) -> list[Completion]:
+        self.asked.append(len(self._requests))
+        return super().poll()
+
+
+@pytest.mark.parametrize(("tasks", "first"), [([1, 2, 1, 2], 4), ([0, 1, 2, 1], 3)])
+def test_episodes_that_begin_together_are_asked_for_together(tasks: list[int], first: int) -> None:
+    policy = Noting()
+    rollout = Rollout(policy, Dawdling, Sampling())
+    rollout.start([Start(0, index, 0, 0, index) for index in tasks])
+    assert len(list(rollout.finished())) == 4 and policy.asked[0] == first
+    rollout.close()
+
+
 class Late(Streaming):
     """Answers at first what an older adapter wrote."""
 

@@ -16,7 +16,7 @@ from taskgym.agents.adapter import Adapter
 from taskgym.agents.policy import ApartPolicy, Completion, Sampling
 from taskgym.agents.transformers_policy import TransformersPolicy
 from taskgym.envs import Rubric, SingleTurnEnv, Task
-from taskgym.training.config import GrpoConfig, LoraConfig, TrainConfig
+from taskgym.training import GrpoConfig, LoraConfig, TrainConfig
 from taskgym.training.folder import RunFolder, new_folder
 from taskgym.training.metrics import MetricsFile
 from taskgym.training.models import load_model

@@ -18,7 +18,7 @@ from taskgym.agents.policy import Completion, Sampling
 from taskgym.agents.rollout import Rollout
 from taskgym.agents.server_client import NotFoundError, ServerClient, ServerError
 from taskgym.agents.server_policy import ChatServerPolicy, ServerPolicy
-from taskgym.training.config import PolicyFlags
+from taskgym.training.config_flags import PolicyFlags
 from taskgym.training.errors import ConfigError
 from taskgym.training.policies import check_policy, open_chat
 

@@ -13,7 +13,7 @@ from taskgym.agents import server_pool
 from taskgym.agents.policy import Completion, Request, Sampling
 from taskgym.agents.server_client import ServerClient, ServerError
 from taskgym.agents.server_policy import ServerPolicy
-from taskgym.training.config import PolicyFlags
+from taskgym.training.config_flags import PolicyFlags
 from taskgym.training.errors import ConfigError
 from taskgym.training.policies import check_policy
 from test_server_policy import Letters, Server, Tensors

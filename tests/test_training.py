@@ -9,13 +9,7 @@ import gymnasium as gym
 import pytest
 from taskgym.agents.policy import Sampling
 from taskgym.envs import Rubric, SingleTurnEnv, Task
-from taskgym.training.config import (
-    EvaluationConfig,
-    GrpoConfig,
-    LoraConfig,
-    TrainConfig,
-    WarmupConfig,
-)
+from taskgym.training import EvaluationConfig, GrpoConfig, LoraConfig, TrainConfig, WarmupConfig
 from taskgym.training.folder import RunFolder
 from taskgym.training.metrics import MetricsFile
 from taskgym.training.train import train

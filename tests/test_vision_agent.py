@@ -69,7 +69,7 @@ def folders(tmp_path_factory):
 
 
 def loaded(folder):
-    from taskgym.training.config import LoraConfig, TrainConfig
+    from taskgym.training import LoraConfig, TrainConfig
     from taskgym.training.models import load_model
 
     config = TrainConfig(model=str(folder), lora=LoraConfig(rank=4, alpha=8))
@@ -183,7 +183,7 @@ def test_tokens_that_stand_for_pictures_are_never_sampled(folders):
 def test_the_language_layers_are_adapted_and_the_vision_layers_on_demand(folders):
     import re
 
-    from taskgym.training.config import LoraConfig
+    from taskgym.training import LoraConfig
     from taskgym.training.sight import sight_targets
 
     model = loaded(folders("gemma3")).model

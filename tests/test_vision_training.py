@@ -21,14 +21,8 @@ def model(tmp_path_factory):
 
 
 def config(model, output, **more):
-    from taskgym.training.config import (
-        EvaluationConfig,
-        GrpoConfig,
-        LoraConfig,
-        Sampling,
-        TrainConfig,
-        WarmupConfig,
-    )
+    from taskgym.agents.policy import Sampling
+    from taskgym.training import EvaluationConfig, GrpoConfig, LoraConfig, TrainConfig, WarmupConfig
 
     return TrainConfig(
         env=ENV,

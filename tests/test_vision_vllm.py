@@ -14,7 +14,7 @@ pytestmark = pytest.mark.vllm
 
 from taskgym.agents import Rollout, Sampling, Start  # noqa: E402
 from taskgym.agents.adapter import Adapter  # noqa: E402
-from taskgym.training.config import LoraConfig, TrainConfig  # noqa: E402
+from taskgym.training import LoraConfig, TrainConfig  # noqa: E402
 from taskgym.training.models import load_model  # noqa: E402
 from vision_models import gemma3  # noqa: E402
 

@@ -205,7 +205,7 @@ def test_a_name_of_the_version_before_is_caught(canary: Canary, policy: Any, lea
     sync(policy, learner, 1)
     canary.check(policy)
     learner.learn(seed=2)
-    with pytest.raises(SyncError, match="as before the last step: the adapter was not replaced"):
+    with pytest.raises(SyncError, match="at the last check: the adapter was not replaced"):
         canary.check(policy)
 
 

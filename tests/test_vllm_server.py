@@ -23,8 +23,9 @@ from taskgym.agents.server_adapters import Served
 from taskgym.agents.server_client import ServerClient, ServerError
 from taskgym.agents.server_policy import ChatServerPolicy, ServerPolicy
 from taskgym.training.canary import Canary, SyncError
-from taskgym.training.config import PolicyFlags
-from taskgym.training.policies import _served, check_policy
+from taskgym.training.config_flags import PolicyFlags
+from taskgym.training.policies import check_policy
+from taskgym.training.served import ask_server
 
 pytest.importorskip("vllm")
 torch = pytest.importorskip("torch")
@@ -127,7 +128,7 @@ def test_strangers_cannot_use_the_server(server: Any) -> None:
 
 
 def test_the_server_s_card_says_that_it_can_be_learned_from(client: ServerClient) -> None:
-    served = _served(client, "")
+    served = ask_server(client, "")
     assert (served.model, served.exact, served.processed) == ("base", True, True)
     assert served.max_model_len == 256
 
@@ -147,7 +148,7 @@ def test_wrong_and_missing_adapter_names_are_caught(policy: ServerPolicy, learne
     policy.load_adapter(Adapter.of(learner.model), 1)
     assert canary.check(policy) < canary.tolerance < 0.05
     learner.learn(seed=2)  # and the sampler goes on with the name of the version before
-    with pytest.raises(SyncError, match="as before the last step: the adapter was not replaced"):
+    with pytest.raises(SyncError, match="at the last check: the adapter was not replaced"):
         canary.check(policy)
     served, policy._served = policy._served, Served("base", 2)
     with pytest.raises(SyncError, match="answers as the base model: the adapter is not applied"):

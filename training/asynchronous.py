@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from taskgym.training.config import GrpoConfig, TrainConfig
+from taskgym.training.config import TrainConfig
+from taskgym.training.config_grpo import GrpoConfig
 from taskgym.training.errors import ConfigError
 from taskgym.training.ranks import world_size
 

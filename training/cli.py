@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
-from taskgym.training.config import EvaluateConfig, PolicyFlags, TrainConfig
+from taskgym.training.config import EvaluateConfig, TrainConfig
+from taskgym.training.config_flags import PolicyFlags
 from taskgym.training.devices import HERE, card_of
 from taskgym.training.errors import ConfigError, RunError
 from taskgym.training.folder import RunFolder, newest_run, newest_unfinished

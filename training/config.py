@@ -3,161 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-import tyro
-import yaml
 from taskgym.agents.policy import Sampling
+from taskgym.training.config_fields import Kwargs, at_least
+from taskgym.training.config_flags import EnvFlags, PolicyFlags
+from taskgym.training.config_grpo import GrpoConfig
+from taskgym.training.config_lora import LoraConfig
 
 Tracker = Literal["tensorboard", "wandb", "trackio"]
-Kwargs = Annotated[
-    dict[str, Any],
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="YAML",
-        instance_from_str=lambda words: _mapping(words[0]),
-        is_instance=lambda value: isinstance(value, dict),
-        str_from_instance=lambda value: [yaml.safe_dump(value, default_flow_style=True).strip()],
-    ),
-]
-
-
-_MICRO_BATCH = 16  # where no memory of a GPU says more or less
-
-
-@dataclass(frozen=True)
-class LoraConfig:
-    """The adapter."""
-
-    rank: int = 16
-    """r, the inner dimension."""
-    alpha: int = 32
-    """Scale: the update counts alpha / rank."""
-    targets: tuple[str, ...] = (
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-    )
-    """Names of the adapted linear layers."""
-    first_layer: int = 0
-    """Adapt this layer and those above it; learning gets cheaper the higher it is."""
-    language: bool = True
-    """Of a vision-language model: adapt the layers that read and write text."""
-    vision: bool = False
-    """Of a vision-language model: adapt the layers that look at pictures, and the projector."""
-    seed: int = 3407
-    """Of the adapter's initial weights."""
-
-    def __post_init__(self) -> None:
-        _at_least("lora.rank", self.rank, 1)
-        _at_least("lora.alpha", self.alpha, 1)
-        _at_least("lora.first_layer", self.first_layer, 0)
-        if not self.language and not self.vision:
-            raise ValueError("lora adapts nothing: lora.language and lora.vision are both off")
-
-
-@dataclass(frozen=True)
-class GrpoConfig:
-    """GRPO, by TRL's own names; the defaults are TRL's unless a line says why not."""
-
-    learning_rate: float = 1e-5
-    """TRL's 1e-6 is for full weights; adapters learn at about ten times that."""
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
-    """Shape of the learning rate."""
-    warmup_ratio: float = 0.0
-    """Share of the steps in which the learning rate rises."""
-    num_generations: int = 8
-    """G, completions of one task that are compared."""
-    groups_per_step: int = 4
-    """P, tasks of one optimiser step."""
-    loss_type: Literal["grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = (
-        "dapo"
-    )
-    """The loss variant."""
-    scale_rewards: Literal["group", "batch", "none"] = "group"
-    """What advantages are divided by the deviation of."""
-    importance_sampling_level: Literal["token", "sequence"] = "token"
-    """sequence is GSPO."""
-    beta: float = 0.0
-    """Weight of the KL to the reference; 0 needs no reference."""
-    epsilon: float = 0.2
-    """Clip range below, and above unless epsilon_high says."""
-    epsilon_high: float | None = None
-    """Clip range above."""
-    mask_truncated_completions: bool = True
-    """Leave truncated episodes out of the loss. TRL's False would punish being cut off."""
-    max_grad_norm: float = 1.0
-    """Gradients are clipped to this norm."""
-    weight_decay: float = 0.0
-    """Of AdamW."""
-    adam_beta2: float = 0.999
-    """Of AdamW."""
-    optim: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit"] = "adamw_torch"
-    """The optimiser; the 8-bit ones need bitsandbytes."""
-    micro_batch: int = 0
-    """Completions of one forward and backward pass; groups are accumulated over these. 0: as many
-    as the GPU's memory has room for; without a GPU 16 at most."""
-    vllm_importance_sampling_correction: bool = True
-    """Weigh the loss by how likely learner and sampler hold what was sampled, when they are apart
-    (policy vllm and server)."""
-    vllm_importance_sampling_mode: Literal[
-        "sequence_mask", "sequence_truncate", "token_mask", "token_truncate"
-    ] = "sequence_mask"
-    """Ratio of a whole completion or of each token; too large a one is left out or cut."""
-    vllm_importance_sampling_clip_max: float = 3.0
-    """The largest ratio that counts as it is."""
-    vllm_importance_sampling_clip_min: float | None = None
-    """The smallest ratio that counts as it is; None: any."""
-    max_staleness: int = 0
-    """How many optimiser steps older than the learner's the adapter may be that wrote what is
-    learned from. 0: learner and sampler take turns. 1: the next step is written while the learner
-    computes (policy vllm and server). From 2 on: a process of its own writes so many steps ahead,
-    and TRL's asynchronous trainer learns (policy server; see docs/async.md)."""
-    max_fresh_groups: int = 0
-    """Groups without signal replaced in one step at most, shared out over its positions; each
-    costs one more generation."""
-
-    def __post_init__(self) -> None:
-        if self.num_generations < 2:
-            raise ValueError(
-                "grpo.num_generations must be at least 2 to compare completions, "
-                f"got {self.num_generations}"
-            )
-        _at_least("grpo.groups_per_step", self.groups_per_step, 1)
-        _at_least("grpo.max_fresh_groups", self.max_fresh_groups, 0)
-        _at_least("grpo.max_staleness", self.max_staleness, 0)
-        if self.max_staleness and not self.vllm_importance_sampling_correction:
-            raise ValueError(
-                f"grpo.max_staleness={self.max_staleness} learns from an older policy, which needs "
-                "grpo.vllm_importance_sampling_correction"
-            )
-        _at_least("grpo.micro_batch", self.micro_batch, 0)
-        if self.completions % self.rows:
-            raise ValueError(
-                f"grpo.micro_batch must divide the {self.completions} completions of a step "
-                f"(num_generations x groups_per_step), got {self.micro_batch}"
-            )
-
-    @property
-    def asynchronous(self) -> bool:
-        """Whether a process of its own writes ahead of the learner."""
-        return self.max_staleness > 1
-
-    @property
-    def completions(self) -> int:
-        """Of one step."""
-        return self.num_generations * self.groups_per_step
-
-    @property
-    def rows(self) -> int:
-        """Completions of one pass."""
-        if self.micro_batch:
-            return min(self.micro_batch, self.completions)
-        return max(n for n in range(1, _MICRO_BATCH + 1) if self.completions % n == 0)
 
 
 @dataclass(frozen=True)
@@ -180,7 +34,7 @@ class WarmupConfig:
 
     def __post_init__(self) -> None:
         for name in ("max_tokens", "max_rows", "steps", "batch"):
-            _at_least(f"warmup.{name}", getattr(self, name), 1)
+            at_least(f"warmup.{name}", getattr(self, name), 1)
 
 
 @dataclass(frozen=True)
@@ -195,69 +49,8 @@ class EvaluationConfig:
     """Of the sampled completions; training may explore at another."""
 
     def __post_init__(self) -> None:
-        _at_least("evaluation.tasks", self.tasks, 0)
-        _at_least("evaluation.samples", self.samples, 1)
-
-
-@dataclass(frozen=True)
-class EnvFlags:
-    """Which env, and on which rows."""
-
-    env: str = "Arithmetic-v0"
-    """Env id; `module:Id-v0` imports the module first, the working directory included."""
-    data: str = ""
-    """Rows of a dataset env: a hub id, a `.jsonl` or `.parquet`, or `sample`; empty: the env's."""
-    split: str = ""
-    """Split of the data; empty: the env's own default."""
-    columns: dict[str, str] = field(default_factory=dict)
-    """Where the rows keep `question` and `answer`, if not under those names."""
-    env_kwargs: Kwargs = field(default_factory=dict)
-    """More keyword arguments for the env, e.g. '{numeric: true}'."""
-
-    def make_kwargs(self) -> dict[str, Any]:
-        """The keyword arguments for `gymnasium.make`."""
-        named = {"data": self.data, "split": self.split, "columns": self.columns}
-        return {**{name: value for name, value in named.items() if value}, **self.env_kwargs}
-
-
-@dataclass(frozen=True)
-class PolicyFlags:
-    """Where completions come from."""
-
-    policy: Literal["transformers", "vllm", "server"] = "transformers"
-    """transformers: the learner's own model, batch by batch. vllm: an engine in this process.
-    server: vLLM's servers at --server-url, or one started and stopped by us; evaluation takes any
-    OpenAI-compatible ones."""
-    server_url: tuple[str, ...] = ()
-    """Running servers of one model, such as http://node1:8000 http://node2:8000; their key is read
-    from OPENAI_API_KEY."""
-    server_connections: int = 64
-    """Requests to each server under way at once."""
-    server_timeout: float = 600.0
-    """Seconds until a request to a server counts as lost and is sent again."""
-    gpu_memory_utilization: float = 0.0
-    """Share of the GPU's memory for vLLM's weights and cache. 0: what the learner leaves and a
-    step's completions can use; nine tenths where nothing is learned."""
-    decode_rows: int = 0
-    """Completions that the learner's own model writes together (policy transformers); 0: as many as
-    the GPU's memory has room for, 256 at most."""
-    max_model_len: int = 0
-    """Tokens of a prompt and its completions at most; 0: the model's own limit."""
-
-    def __post_init__(self) -> None:
-        _at_least("server_connections", self.server_connections, 1)
-        _at_least("decode_rows", self.decode_rows, 0)
-        _at_least("max_model_len", self.max_model_len, 0)
-        if self.server_timeout <= 0:
-            raise ValueError(f"server_timeout must be above 0, got {self.server_timeout}")
-        if not 0 <= self.gpu_memory_utilization < 1:
-            raise ValueError(
-                f"gpu_memory_utilization must be in [0, 1), got {self.gpu_memory_utilization}"
-            )
-        if len(set(self.server_url)) < len(self.server_url):
-            raise ValueError(f"server_url names a server twice: {' '.join(self.server_url)}")
-        if self.server_url and self.policy != "server":
-            raise ValueError(f"server_url is for policy=server, got policy={self.policy}")
+        at_least("evaluation.tasks", self.tasks, 0)
+        at_least("evaluation.samples", self.samples, 1)
 
 
 @dataclass(frozen=True)
@@ -316,8 +109,8 @@ class TrainConfig(PolicyFlags, EnvFlags):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least("steps", self.steps, 1)
-        _at_least("save_every", self.save_every, 1)
+        at_least("steps", self.steps, 1)
+        at_least("save_every", self.save_every, 1)
         if self.standby and self.policy != "vllm":
             raise ValueError(f"standby is for policy=vllm, got policy={self.policy}")
         if self.sampling.temperature == 0:
@@ -370,17 +163,5 @@ class EvaluateConfig(PolicyFlags, EnvFlags):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least("n", self.n, 1)
-        _at_least("k", self.k, 1)
-
-
-def _mapping(text: str) -> dict[str, Any]:
-    value = yaml.safe_load(text)
-    if not isinstance(value, dict):
-        raise ValueError(f"names and values are wanted, such as '{{numeric: true}}', got {text!r}")
-    return value
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+        at_least("n", self.n, 1)
+        at_least("k", self.k, 1)

@@ -11,18 +11,12 @@ from typing import Any
 
 from taskgym.agents.adapter import Adapter
 from taskgym.agents.chat import Renderer, stop_ids
-from taskgym.training.config import LoraConfig, TrainConfig
+from taskgym.training.config import TrainConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.errors import ModelError
 from taskgym.training.ranks import world_size
-from taskgym.training.readers import (
-    chat_template,
-    find_model,
-    load_reader,
-    missing_model,
-    reader_folder,
-)
-from taskgym.training.sight import sight_targets
+from taskgym.training.readers import chat_template, find_model, load_reader, reader_folder
+from taskgym.training.transformers_loader import base_model, load_transformers
 from taskgym.training.unsloth_loader import import_unsloth, load_unsloth
 
 logger = logging.getLogger(__name__)
@@ -114,7 +108,7 @@ def load_model(config: TrainConfig, *, sees: bool = False) -> Loaded:
     if loader == "unsloth":
         import_unsloth(config)
     logger.info("loading %s with %s: %s", name, loader, why)
-    load = load_unsloth if loader == "unsloth" else _load_transformers
+    load = load_unsloth if loader == "unsloth" else load_transformers
     model, reader = load(name, config, sees)
     processor, tokenizer = (reader, reader.tokenizer) if sees else (None, reader)
     if tokenizer.pad_token_id is None:
@@ -135,7 +129,7 @@ def load_for_sampling(
         ModelError: It cannot be found or loaded here, or is shown pictures and cannot see.
     """
     name = find_model(name, sees)
-    model = _base_model(name, load_in_4bit, sees)
+    model = base_model(name, load_in_4bit, sees)
     tokenizer = load_reader(reader_folder(name, adapter), sees)
     if adapter:
         from peft import PeftModel
@@ -208,67 +202,6 @@ def choose_loader(asked: str, cuda: bool, unsloth: bool, processes: int = 1) -> 
     if asked == "unsloth":
         raise ModelError(f"loader=unsloth cannot be used: {missing}; use loader=transformers")
     return "transformers", missing
-
-
-def _load_transformers(name: str, config: TrainConfig, sees: bool) -> tuple[Any, Any]:
-    import torch
-    from peft import get_peft_model
-
-    reader = load_reader(name, sees)
-    base = _base_model(name, config.load_in_4bit, sees)
-    torch.manual_seed(config.lora.seed)
-    layers = base.config.get_text_config().num_hidden_layers
-    return get_peft_model(base, peft_config(config.lora, layers, sees)), reader
-
-
-def _base_model(name: str, load_in_4bit: bool, sees: bool = False) -> Any:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-
-    if load_in_4bit and not has_cuda():
-        raise ModelError("load_in_4bit needs CUDA and none was found; drop it on this machine")
-    # AVX2 machines multiply bf16 some fifty times slower than float32.
-    dtype = torch.bfloat16 if has_cuda() else torch.float32
-    quantized = {"quantization_config": _four_bit(dtype)} if load_in_4bit else {}
-    device = {"device_map": {"": torch.cuda.current_device()}} if has_cuda() else {}
-    kind = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-    try:
-        return kind.from_pretrained(name, dtype=dtype, **quantized, **device)
-    except (OSError, ValueError) as error:
-        raise missing_model(name, error) from error
-
-
-def peft_config(lora: LoraConfig, layers: int, sees: bool = False) -> Any:
-    """The adapter in peft's terms.
-
-    Raises:
-        ModelError: The model has fewer layers than the adapter leaves out.
-    """
-    from peft import LoraConfig as PeftConfig
-
-    if lora.first_layer >= layers:
-        raise ModelError(f"lora.first_layer={lora.first_layer}, but the model has {layers} layers")
-    above = list(range(lora.first_layer, layers)) if lora.first_layer and not sees else None
-    return PeftConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        target_modules=sight_targets(lora, layers) if sees else list(lora.targets),
-        layers_to_transform=above,
-        lora_dropout=0.0,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-
-
-def _four_bit(dtype: Any) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
 
 
 def has_unsloth() -> bool:

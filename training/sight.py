@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskgym.training.config import LoraConfig
+from taskgym.training.config_lora import LoraConfig
 
 # Parts of vision-language models that look at pictures; the others read and write text.
 _LOOKS = (

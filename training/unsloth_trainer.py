@@ -64,14 +64,15 @@ def take_new_for_old(names: dict[str, Any]) -> bool:
         Whether it does: False if the loss is not there by the name that is known.
     """
     usual = names.get("grpo_compute_loss")
-    if usual is None or hasattr(usual, "__wrapped__"):
+    if usual is None or getattr(usual, "takes_new_for_old", False):
         return usual is not None
 
-    @functools.wraps(usual)
+    @functools.wraps(usual)  # Unsloth reads its source
     def loss(ref: Any, new: Any, old: Any, *rest: Any, **options: Any) -> Any:
         return usual(ref, new, new.detach() if old is None else old, *rest, **options)
 
     names["grpo_compute_loss"] = loss
+    vars(loss)["takes_new_for_old"] = True
     return True
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from taskgym.training.bands import Band, band_path, read_band, trailing
 from taskgym.training.cli import recipe_config
-from taskgym.training.config import PolicyFlags
+from taskgym.training.config_flags import PolicyFlags
 from taskgym.training.errors import ConfigError, RunError
 from taskgym.training.folder import RunFolder, resolved
 from taskgym.training.metrics import Json, MetricsFile, column, read_evaluation

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from taskgym.training.config import LoraConfig
+from taskgym.training.config_lora import LoraConfig
 from taskgym.training.errors import ModelError
 
 # Bytes that a weight takes. 4 bits come with a scale for each block: of 64 weights, itself in one
@@ -145,8 +145,8 @@ def token_bytes(text: Any) -> int:
 
 def _sizes(asked: Asked) -> Sizes:
     from taskgym.training.memory.micro_batch import peak_bytes
-    from taskgym.training.models import peft_config
     from taskgym.training.readers import read_config
+    from taskgym.training.transformers_loader import peft_config
 
     config = read_config(asked.model)
     text, kind = config.get_text_config(), stored_kind(config, asked.four_bit)
