@@ -53,11 +53,11 @@ def run(pair: str, loader: str, room: float) -> dict[str, Any]:
 
 def learned(name: str, loader: str, room: float) -> dict[str, Any]:
     """Two steps in so many bytes (0: all there are), and how often the first began."""
-    import torch
-
     again: list[logging.LogRecord] = []
     logging.getLogger("taskgym.training.halving").addFilter(lambda r: again.append(r) or True)
     config = made(PAIRS[name], loader)
+    import torch
+
     if room:
         torch.cuda.set_per_process_memory_fraction(room / torch.cuda.mem_get_info()[1])
     return take_steps(config, PAIRS[name].tokens) | {"begun": 1 + len(again)}

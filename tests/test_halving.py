@@ -69,20 +69,17 @@ def test_the_step_with_half_the_rows_is_the_whole_step(
     assert first + 1 < len(card.seen) and max(card.seen[first + 1 :]) <= HALF
 
 
-def test_completions_are_written_once(tiny_model: Path, tmp_path: Path) -> None:
-    class Rows(dict[str, Any]):
-        asked = 0
+class Rows(dict[str, Any]):
+    """Counts how often they are asked for."""
 
-        def items(self) -> Any:
-            self.asked += 1
-            return super().items()
+    asked = 0
 
-    rows = Rows(ragged())
-    train(ours(), tiny_model, tmp_path, rows, look=Card(HALF))
-    assert rows.asked == 1
+    def items(self) -> Any:
+        self.asked += 1
+        return super().items()
 
 
-def test_the_first_trainer_has_left_the_memory_before_the_second_is_made(
+def test_the_second_trainer_has_the_completions_and_the_memory_of_the_first(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     made = []
@@ -94,8 +91,9 @@ def test_the_first_trainer_has_left_the_memory_before_the_second_is_made(
             assert all(p.grad is None for p in self.model.parameters())
             made.append(weakref.ref(self))
 
-    train(Counted, tiny_model, tmp_path, ragged(), look=Card(HALF, 2))
-    assert len(made) == 2
+    rows = Rows(ragged())
+    train(Counted, tiny_model, tmp_path, rows, look=Card(HALF, 2))
+    assert len(made) == 2 and rows.asked == 1
 
 
 def test_a_memory_too_small_for_half_the_rows_as_well_stops_the_run(
@@ -121,12 +119,12 @@ def test_a_step_does_not_begin_again_once_weights_may_have_moved(
 def test_a_memory_that_sampling_fills_is_no_matter_of_micro_batches(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    class Rows(dict[str, Any]):
+    class Unwritten(Rows):
         def items(self) -> Any:
             raise full()
 
     with pytest.raises(MemoryFullError, match=r"while completions were written; .*decode_rows"):
-        train(ours(), tiny_model, tmp_path, Rows())
+        train(ours(), tiny_model, tmp_path, Unwritten())
 
 
 def test_one_of_several_processes_does_not_begin_again_alone(
