@@ -20,6 +20,7 @@ from taskgym.envs.sources import load_rows
 from taskgym.training.config import TrainConfig, WarmupConfig
 from taskgym.training.devices import has_cuda
 from taskgym.training.errors import ConfigError
+from taskgym.training.halving import MemoryFullError
 from taskgym.training.models import Loaded
 from taskgym.training.ranks import share_of, world_size
 from taskgym.training.tasks import TaskPlan
@@ -93,6 +94,7 @@ def warm_up(config: TrainConfig, loaded: Loaded, plan: TaskPlan, output: Path) -
 
     Raises:
         ConfigError: The env has no format to teach, or no row is left.
+        MemoryFullError: A batch does not fit into the GPU's memory.
     """
     examples = _short(config.warmup, list(_examples(config, plan, loaded.renderer)))
     seen = [example.seen for example in examples if example.seen is not None]
@@ -104,7 +106,14 @@ def warm_up(config: TrainConfig, loaded: Loaded, plan: TaskPlan, output: Path) -
         data_collator=Collator(loaded, seen) if seen else None,
     )
     trainer.remove_callback(PrinterCallback)
-    loss = float(trainer.train().training_loss)
+    try:
+        loss = float(trainer.train().training_loss)
+    except torch.OutOfMemoryError as error:
+        raise MemoryFullError(
+            f"the GPU's memory is full ({str(error).splitlines()[0]}) in a warm-up of "
+            f"{config.warmup.batch} rows a step; a smaller warmup.batch or warmup.max_tokens "
+            "needs less: see train_agent --plan"
+        ) from error
     logger.info("warm-up on %d rows ended at a mean loss of %.3f", len(examples), loss)
     return loss
 
