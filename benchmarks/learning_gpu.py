@@ -1,7 +1,7 @@
 """Do the GPU recipes learn? Warm-up, then GRPO, three seeds each, side by side on one GPU.
 
     python benchmarks/learning_gpu.py --jobs 6 --limit 480              # both recipes, three seeds
-    python benchmarks/learning_gpu.py --runs benchmarks/learning_gpu_variants.yaml --jobs 7
+    python benchmarks/learning_gpu.py --runs benchmarks/learning_gpu_variants.yaml --jobs 2
     python benchmarks/learning_gpu.py --show runs/learning_gpu/results.jsonl  # table, curves, bands
 
 Each run is `train_agent` in a process of its own. At the limit a run is asked to stop, as by
