@@ -106,6 +106,7 @@ class Rollout:
         running = [*self._steps.values(), *(episode for _, episode in self._waiting.values())]
         self._idle += [episode.env for episode in running]
         self._steps.clear()
+        self._opening.clear()
         self._waiting.clear()
         self._stopped = False
 

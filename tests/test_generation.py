@@ -150,6 +150,7 @@ def test_a_step_that_is_done_again_drops_what_was_ahead_of_it(slow: Slow) -> Non
     assert turns._task is not None
     turns._task.join()  # whether it has ended by itself ...
     assert turns.next(0, [0])[0].groups == [[0]]
+    turns._task.join()  # one thread plays at a time
     slow.may.clear()
     assert turns._begun(1, [0, 1]).is_alive()  # ... or not
     slow.may.set()

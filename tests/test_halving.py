@@ -10,6 +10,7 @@ import pytest
 trl = pytest.importorskip("trl")
 torch = pytest.importorskip("torch")
 
+from taskgym.training import WarmupConfig  # noqa: E402
 from taskgym.training.errors import RunError  # noqa: E402
 from taskgym.training.halving import MemoryFullError  # noqa: E402
 from taskgym.training.metrics import MetricsFile  # noqa: E402
@@ -138,6 +139,19 @@ def test_one_of_several_processes_does_not_begin_again_alone(
 
     with pytest.raises(MemoryFullError, match=r"one of several processes, .*grpo\.micro_batch"):
         train(ours(), tiny_model, tmp_path, ragged(), look=look)
+
+
+def test_a_memory_that_a_warm_up_fills_names_what_needs_less(
+    config: Any,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def loss(*args: Any, **options: Any) -> None:
+        raise full()
+
+    monkeypatch.setattr(trl.SFTTrainer, "compute_loss", loss)
+    warm = dataclasses.replace(config, warmup=WarmupConfig(data="gold", steps=1, batch=4))
+    with pytest.raises(RunError, match=r"warm-up of 4 rows a step; a smaller warmup\.batch"):
+        run(warm)
 
 
 class FullNowAndThen:

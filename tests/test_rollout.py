@@ -366,10 +366,12 @@ def test_a_policy_that_answers_out_of_order_gives_the_same_trajectories() -> Non
 
 
 class Dawdling(Echo):
-    """Its reset takes a while, that of task 0 for ever so long."""
+    """Its reset takes a moment, that of task 0 until the policy was asked for the others."""
+
+    asked = threading.Event()
 
     def reset(self, **options: Any) -> Any:
-        time.sleep(1.0 if options["options"]["index"] == 0 else 0.02)
+        Dawdling.asked.wait(None if options["options"]["index"] == 0 else 0.02)
         return super().reset(**options)
 
 
@@ -382,11 +384,16 @@ class Noting(Streaming):
 
     def poll(self) -> list[Completion]:
         self.asked.append(len(self._requests))
+        Dawdling.asked.set()
         return super().poll()
 
 
 @pytest.mark.parametrize(("tasks", "first"), [([1, 2, 1, 2], 4), ([0, 1, 2, 1], 3)])
-def test_episodes_that_begin_together_are_asked_for_together(tasks: list[int], first: int) -> None:
+def test_episodes_that_begin_together_are_asked_for_together(
+    tasks: list[int], first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskgym.agents.rollout._GATHERING", 1.0)
+    Dawdling.asked.clear()
     policy = Noting()
     rollout = Rollout(policy, Dawdling, Sampling())
     rollout.start([Start(0, index, 0, 0, index) for index in tasks])

@@ -181,8 +181,8 @@ def test_a_run_ended_by_an_error_of_the_env_can_be_resumed(
     def broken(self: Letters, action: str) -> Any:
         raise ZeroDivisionError("a bug of the env")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Letters, "step", broken)
+    with monkeypatch.context() as patch:  # the class that is registered: others import this file
+        patch.setattr(type(gym.make(config.env).unwrapped), "step", broken)
         with pytest.raises(ZeroDivisionError):
             train(config)
     (path,) = Path(config.output).glob("*/config.yaml")
