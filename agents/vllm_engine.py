@@ -12,8 +12,6 @@ from typing import Any
 
 from taskgym.agents.adapter import Adapter
 
-MAX_LORAS = 2  # the one that writes and the one being brought
-
 # What holds for vLLM wherever it runs, here or as a server of ours.
 ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -36,6 +34,7 @@ def start_engine(
     *,
     dtype: str,
     max_lora_rank: int,
+    max_loras: int = 1,
     max_model_len: int | None,
     gpu_memory_utilization: float,
     on_cpu: bool,
@@ -48,6 +47,7 @@ def start_engine(
         model: Hub id or folder.
         dtype: Of the weights, by vLLM's names: `bfloat16`, `float32`, ...; the learner's.
         max_lora_rank: The largest rank an adapter may have.
+        max_loras: Adapters that running requests may have at a time; each has memory of its own.
         max_model_len: Tokens of a prompt and its completion at most; None: the model's own limit.
         gpu_memory_utilization: Share of the GPU's memory for weights and cache; of a CPU's so much
             must be free.
@@ -71,7 +71,7 @@ def start_engine(
         dtype=dtype,
         enable_lora=True,
         max_lora_rank=admitted_rank(max_lora_rank),
-        max_loras=MAX_LORAS,
+        max_loras=max_loras,
         max_model_len=max_model_len,
         gpu_memory_utilization=gpu_memory_utilization,
         logprobs_mode="processed_logprobs",  # of the distribution that tokens are drawn from

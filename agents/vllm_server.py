@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from taskgym.agents.server_client import ServerError
-from taskgym.agents.vllm_engine import ENVIRONMENT, MAX_LORAS, admitted_rank
+from taskgym.agents.vllm_engine import ENVIRONMENT, admitted_rank
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class VllmServer:
         on_cpu: bool,
         log: Path,
         four_bit: bool = False,
-        max_loras: int = MAX_LORAS,
+        max_loras: int = 2,
         lora_targets: Collection[str] = (),
         host: str = "127.0.0.1",
         port: int = 0,

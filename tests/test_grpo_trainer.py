@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 trl = pytest.importorskip("trl")
 torch = pytest.importorskip("torch")
 
-from taskgym.training.micro_batches import longest_first, loss_mask, narrowed, packed  # noqa: E402
+from taskgym.training.micro_batches import (  # noqa: E402
+    longest_first,
+    loss_mask,
+    narrowed,
+    packed,
+    row_lengths,
+)
 from taskgym.training.sampler_gap import SamplerGapError, most_gap  # noqa: E402
 
 P, G = 4, 2
@@ -270,28 +276,31 @@ def of_lengths(prompts: list[int], said: list[int]) -> dict[str, Any]:
     return longest_first({"prompt_mask": masks(prompts), "completion_mask": masks(said)})
 
 
-@given(
-    lengths=st.lists(st.tuples(st.integers(1, 20), st.integers(0, 40)), min_size=1, max_size=30),
-    rows=st.integers(1, 8),
-    at_least=st.integers(1, 40),
-)
-def test_no_micro_batch_takes_more_memory_than_one_of_the_longest_rows(
-    lengths: list[tuple[int, int]], rows: int, at_least: int
+LENGTHS = st.tuples(st.integers(1, 20), st.integers(0, 40))
+
+
+@given(processes=st.integers(1, 3), rows=st.integers(1, 8), data=st.data())
+def test_no_micro_batch_of_any_process_takes_more_memory_than_one_of_the_longest_rows(
+    processes: int, rows: int, data: st.DataObject
 ) -> None:
-    batch = of_lengths(*map(list, zip(*lengths, strict=True)))
-    parts = packed(batch, rows, 30, at_least)
-    assert [i for part in parts for i in range(part.start, part.stop)] == [*range(len(lengths))]
-    prompt_B, said_B = (batch[f"{kind}_mask"].sum(1) for kind in ("prompt", "completion"))
-    most = rows * max(30, prompt_B.max() + said_B.max())
-    for part in parts:
-        assert (part.stop - part.start) * (prompt_B[part].max() + said_B[part].max()) <= most
-    assert len(parts) >= min(at_least, len(lengths))
-    assert len(packed(batch, rows, 30)) <= -(-len(lengths) // rows)
+    size = data.draw(st.integers(1, 30))
+    lists = [data.draw(st.lists(LENGTHS, min_size=size, max_size=size)) for _ in range(processes)]
+    each = [row_lengths(of_lengths(*map(list, zip(*lengths, strict=True)))) for lengths in lists]
+    longest = torch.stack(each).amax(0)
+    parts = packed(longest, rows, 15)
+    assert [i for part in parts for i in range(part.start, part.stop)] == [*range(size)]
+    assert len(parts) <= -(-size // rows)
+    prompt, said = longest.amax(1).tolist()
+    for lengths in each:
+        for part in parts:
+            taken = (part.stop - part.start) * lengths[:, part].amax(1).sum()
+            assert taken <= rows * (prompt + max(15, said))
 
 
 def test_rows_half_as_long_share_a_micro_batch_twice_as_often() -> None:
     batch = of_lengths([10] * 10, [30] * 2 + [10] * 8)
-    assert [part.stop - part.start for part in packed(batch, 2, 40)] == [2, 4, 4]
+    parts = packed(row_lengths(batch), 2, 30)
+    assert [part.stop - part.start for part in parts] == [2, 4, 4]
 
 
 def test_a_micro_batch_without_a_loss_keeps_one_token() -> None:

@@ -35,6 +35,11 @@ class Letters(SingleTurnEnv):
         return [{"question": f"Spell {n}.", "answer": "x"} for n in range(20)]
 
 
+class Uneven(Letters):
+    def load(self):
+        return [{"question": f"Spell {n}. " * (1 + n * n % 23), "answer": "x"} for n in range(20)]
+
+
 class Slow(Letters):
     def step(self, action):
         time.sleep(0.3)
@@ -49,6 +54,7 @@ class Killed(Letters):
 
 
 gym.register("Letters-v0", Letters)
+gym.register("Uneven-v0", Uneven)
 gym.register("Slow-v0", Slow)
 gym.register("Killed-v0", Killed)
 """
@@ -137,6 +143,19 @@ def test_two_processes_do_what_one_does(tiny_model: Path, tmp_path: Path) -> Non
     assert sum(step["groups/replaced"] for step in metrics(one)) > 0
     check_same(one, two, atol=1e-3)
     assert two.finished and (two.path / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_processes_with_rows_of_unlike_length_look_at_equally_many_at_a_time(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_DEBUG_MODE", "1")  # tensors that are gathered have one shape
+    wanted = [
+        *flags(tiny_model, "Uneven-v0"),
+        *["--grpo.groups-per-step", "8", "--grpo.micro-batch", "2"],
+    ]
+    one, two = (run(size, *wanted, cwd=tmp_path / str(size)) for size in (1, 2))
+    check_same(one, two, atol=1e-3)
 
 
 @pytest.mark.vllm

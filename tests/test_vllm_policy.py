@@ -28,7 +28,7 @@ TEMPERED = Sampling(max_tokens=24, temperature=0.7)
 def engine(small_model: Path) -> Any:
     from taskgym.agents.vllm_engine import start_engine
 
-    return start_engine(str(small_model), **VLLM)
+    return start_engine(str(small_model), max_loras=2, **VLLM)
 
 
 @pytest.fixture
@@ -322,3 +322,24 @@ def test_greedy_texts_are_the_same_in_lockstep_and_continuous(policy: Any, learn
     assert [t.messages for t in free] == [t.messages for t in stepped]
     assert all(len(t.versions) == 5 for t in free)
     assert len({len(t.completion_ids) for t in free}) > 1
+
+
+# --- an engine of its own: it ends the one above ------------------------------------------------
+
+
+def test_room_for_one_adapter_is_enough_where_nothing_runs_as_another_comes(
+    small_model: Path, learner: Any
+) -> None:
+    from taskgym.agents.vllm_engine import start_engine
+    from taskgym.agents.vllm_policy import VllmPolicy
+
+    engine = start_engine(str(small_model), **VLLM)
+    ends = stop_ids(learner.tokenizer, learner.model.generation_config)
+    policy = VllmPolicy(engine, learner.tokenizer, ends)
+    for version in (1, 2, 3):
+        learner.learn(seed=version)
+        policy.load_adapter(Adapter.of(learner.model), version)
+        scored = torch.tensor(policy.score(PROMPT))
+        wanted = learner.logprobs(PROMPT[:1], PROMPT[1:])
+        torch.testing.assert_close(scored, wanted, atol=1e-4, rtol=1e-4)
+        assert len(engine.list_loras()) == 1

@@ -137,6 +137,11 @@ class TrainConfig(PolicyFlags, EnvFlags):
         if not 0 < self.prompt_quantile <= 1:
             raise ValueError(f"prompt_quantile must be in (0, 1], got {self.prompt_quantile}")
 
+    @property
+    def adapters_at_a_time(self) -> int:
+        """One, and where it writes ahead those of the steps before."""
+        return 1 + self.grpo.max_staleness
+
 
 @dataclass(frozen=True)
 class EvaluateConfig(PolicyFlags, EnvFlags):

@@ -67,3 +67,8 @@ class PolicyFlags:
             raise ValueError(f"server_url names a server twice: {' '.join(self.server_url)}")
         if self.server_url and self.policy != "server":
             raise ValueError(f"server_url is for policy=server, got policy={self.policy}")
+
+    @property
+    def adapters_at_a_time(self) -> int:
+        """How many adapters completions under way may have been begun with."""
+        return 1

@@ -13,6 +13,7 @@ from taskgym.training.micro_batches import (
     loss_mask,
     narrowed,
     packed,
+    row_lengths,
     taken,
 )
 from taskgym.training.sampler_gap import SamplerGap
@@ -88,13 +89,13 @@ class TrimmedTrainer(WatchedTrainer):
         return [*[None] * (places - len(parts)), *parts]
 
     def _packed(self, rows: Batch) -> list[slice]:
-        """The same number in all processes, which talk to each other in every micro-batch."""
+        """The same in all processes: in each micro-batch they gather a value of each of its rows.
+
+        Each packs by the longest row that any of them has at a place.
+        """
+        lengths_2B = self.accelerator.gather(row_lengths(rows)[None]).amax(0)
         most = self.args.per_device_train_batch_size
-        width = rows["prompt_ids"].shape[1] + self.max_completion_length  # that there may be
-        found = packed(rows, most, width)
-        counted = torch.tensor([len(found)], device=self.accelerator.device)
-        needed = int(self.accelerator.gather(counted).max())
-        return found if len(found) == needed else packed(rows, most, width, needed)
+        return packed(lengths_2B, most, self.max_completion_length)
 
     def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
         return self._weighed_loss(model, inputs) * self._share(inputs)

@@ -33,45 +33,43 @@ def loss_mask(batch: Batch) -> Tensor:
     return mask * batch["tool_mask"] if "tool_mask" in batch else mask
 
 
+def row_lengths(batch: Batch) -> Tensor:
+    """Tokens of each prompt, and of each completion up to its last one in the loss; (2, B)."""
+    mask_BT = loss_mask(batch)
+    upto_T = torch.arange(1, mask_BT.shape[1] + 1, device=mask_BT.device)
+    return torch.stack([batch["prompt_mask"].sum(1), (mask_BT * upto_T).amax(1)])
+
+
 def longest_first(batch: Batch) -> Batch:
     """The same rows, those with most tokens to compute first.
 
     An out-of-memory then shows in the first micro-batch of the first step, and neighbours are of
     like length, so that little is padded.
     """
-    prompt_B, completion_B = _lengths(batch)
-    order_B = (prompt_B + completion_B).argsort(descending=True, stable=True)
+    order_B = row_lengths(batch).sum(0).argsort(descending=True, stable=True)
     return {name: _permuted(value, order_B) for name, value in batch.items()}
 
 
-def packed(batch: Batch, rows: int, width: int, at_least: int = 1) -> list[slice]:
+def packed(lengths_2B: Tensor, rows: int, room: int) -> list[slice]:
     """Which rows are looked at together: as many as fit the memory of a micro-batch of the longest.
 
     Half as long rows fit twice as often, and a pass that is twice as full takes little longer: of a
     small one much is spent on starting kernels.
 
     Args:
-        batch: Rows in the order of their length, the longest first.
+        lengths_2B: Of `row_lengths`, for rows in the order of their length, the longest first.
         rows: Of a micro-batch that fits whatever its lengths.
-        width: Tokens of the longest prompt and the longest completion that there may be.
-        at_least: Micro-batches wanted; more than there are rows cannot be had.
+        room: Tokens of the longest completion that there may be.
     """
-    prompt_B, said_B = (length_B.tolist() for length_B in _lengths(batch))
-    lengths = list(zip(prompt_B, said_B, strict=True))
-    budget = rows * max(width, max(prompt_B) + max(said_B))
+    most = lengths_2B.amax(1)
+    budget = rows * int(max(most.sum(), most[0] + room))
     parts, first, longest = [], 0, (0, 0)
-    for place, (prompt, said) in enumerate(lengths):
+    for place, (prompt, said) in enumerate(lengths_2B.T.tolist()):
         longest = max(longest[0], prompt), max(longest[1], said)
         if (place + 1 - first) * sum(longest) > budget:
             parts.append(slice(first, place))
             first, longest = place, (prompt, said)
-    parts.append(slice(first, len(lengths)))
-    while len(parts) < min(at_least, len(lengths)):
-        largest = max(range(len(parts)), key=lambda i: parts[i].stop - parts[i].start)
-        whole = parts[largest]
-        middle = (whole.start + whole.stop) // 2
-        parts[largest : largest + 1] = [slice(whole.start, middle), slice(middle, whole.stop)]
-    return parts
+    return [*parts, slice(first, lengths_2B.shape[1])]
 
 
 def taken(batch: Batch, part: slice) -> Batch:
@@ -89,20 +87,13 @@ def narrowed(batch: Batch) -> Batch:
 
     What follows the last token in the loss cannot change it, since models read from left to right.
     """
-    prompt_B, completion_B = _lengths(batch)
-    first = batch["prompt_ids"].shape[1] - int(prompt_B.max())
-    last = max(1, int(completion_B.max()))
+    prompt, completion = row_lengths(batch).amax(1).tolist()
+    first = batch["prompt_ids"].shape[1] - prompt
+    last = max(1, completion)
     end = batch["prompt_ids"].shape[1] + last
     spans = dict.fromkeys(_PROMPT, slice(first, None))
     spans |= dict.fromkeys(_COMPLETION, slice(last)) | dict.fromkeys(_BOTH, slice(first, end))
     return {k: v[:, spans[k]] if k in spans and v is not None else v for k, v in batch.items()}
-
-
-def _lengths(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Tokens of each prompt, and of each completion up to its last one in the loss; both (B,)."""
-    mask_BT = loss_mask(batch)
-    upto_T = torch.arange(1, mask_BT.shape[1] + 1, device=mask_BT.device)
-    return batch["prompt_mask"].sum(1), (mask_BT * upto_T).amax(1)
 
 
 def _permuted(value: Any, order_B: Tensor) -> Any:

@@ -99,7 +99,12 @@ def _open_vllm(config: PolicyFlags, base: Base, stack: ExitStack) -> Policy:
 
     standby = isinstance(config, TrainConfig) and bool(config.standby)
     try:
-        engine = start_engine(base.name, standby=standby, **_engine_options(config, base))
+        engine = start_engine(
+            base.name,
+            standby=standby,
+            max_loras=config.adapters_at_a_time,
+            **_engine_options(config, base),
+        )
     except ValueError as error:
         raise ConfigError(f"vLLM cannot start: {error}") from error
     stack.callback(engine.engine_core.shutdown)
@@ -134,7 +139,7 @@ def _start_server(config: PolicyFlags, base: Base, log: Path, stack: ExitStack) 
         log=log,
         gpu=gpu,
         lora_targets=base.targets,
-        max_loras=_adapters_at_a_time(config),
+        max_loras=1 + config.adapters_at_a_time,  # and the one being brought
         **_engine_options(config, base),
     )
     stack.callback(server.stop)
@@ -148,11 +153,6 @@ def _start_server(config: PolicyFlags, base: Base, log: Path, stack: ExitStack) 
         key=server.key,
         on_lost=server.revive,
     )
-
-
-def _adapters_at_a_time(config: PolicyFlags) -> int:
-    """The one being brought, the one that writes, and those that older completions began with."""
-    return 2 + (config.grpo.max_staleness if isinstance(config, TrainConfig) else 0)
 
 
 def _engine_options(config: PolicyFlags, base: Base) -> dict[str, Any]:

@@ -65,13 +65,13 @@ def load_unsloth(name: str, config: TrainConfig, sees: bool) -> tuple[Any, Any]:
 
 def _shared_engine(config: TrainConfig) -> dict[str, Any]:
     """What makes Unsloth start vLLM first and build the learner on the engine's own weights."""
-    from taskgym.agents.vllm_engine import MAX_LORAS, admitted_rank
+    from taskgym.agents.vllm_engine import admitted_rank
 
     return {
         "fast_inference": True,
         "gpu_memory_utilization": config.gpu_memory_utilization,
         "max_lora_rank": admitted_rank(config.lora.rank),
-        "max_loras": MAX_LORAS,
+        "max_loras": config.adapters_at_a_time,
     }
 
 
