@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gpu_paths import SETTINGS
-from grpo_gpu_flags import SAME, parser_of
+from grpo_gpu_flags import SAME, end_on_sigterm, parser_of
 from grpo_gpu_run import PROCESSES, ROOT, Settings, parse_settings, run_here
 from grpo_gpu_table import line, table
 
@@ -63,6 +63,7 @@ def main() -> None:
         run_here(process, parse_settings(sys.stdin.readline()), lambda m: _say(out, m))
         out.flush()
         os._exit(0)  # engines end with their process; tearing them down takes seconds
+    end_on_sigterm()
     sys.exit(Runner(arguments).run())
 
 
@@ -89,6 +90,11 @@ def _parse() -> argparse.Namespace:
         metavar="N",
         help="profile one more step of N completions: OUT/NAME-N.profile",
     )
+    add(
+        "--peaks",
+        action="store_true",
+        help="say where memory was highest; steps then take a little longer",
+    )
     add("--again", action="store_true", help="measure those too that are done")
     add("--one", nargs=2, help=argparse.SUPPRESS)  # PROCESS and a file descriptor
     return parser.parse_args()
@@ -97,7 +103,7 @@ def _parse() -> argparse.Namespace:
 class Child:
     """The process of one or two contenders."""
 
-    def __init__(self, name: str, settings: Settings, log: Path):
+    def __init__(self, name: str, settings: Settings, log: Path, **environment: str):
         self.name = name
         settings.folder.mkdir(parents=True, exist_ok=True)
         self._messages, told = os.pipe()
@@ -108,7 +114,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=said,
                 stderr=said,
-                env=_environment(settings.folder),
+                env=_environment(settings.folder) | environment,
                 cwd=settings.folder,
                 pass_fds=[told],
                 start_new_session=True,
@@ -228,7 +234,7 @@ class Runner:
 
     def _settings(self, process: str, pairs: Sequence[tuple[str, int]], work: Path) -> Settings:
         asked = self._arguments
-        same = (*SAME, "profile")
+        same = (*SAME, "profile", "peaks")
         return Settings(
             model=work / "model",
             folder=work / process,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
 from pathlib import Path
 
 from grpo_gpu_run import ROOT
@@ -30,3 +32,8 @@ def parser_of(doc: str | None, folder: str) -> argparse.ArgumentParser:
     add("--limit", type=float, default=300, help="seconds for one process (300)")
     add("--out", type=Path, default=Path(os.environ.get("OUT") or ROOT / "runs" / folder))
     return parser
+
+
+def end_on_sigterm() -> None:
+    """Lets this process end what it has started where it is told to end, as by `timeout`."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "typings")]  # a checkout need not be installed
 
 import grpo_gpu_work as work  # noqa: E402
+from gpu_peaks import Peaks  # noqa: E402
 from grpo_gpu_engine import GIB, Requests, pool_bytes  # noqa: E402
 
 # process -> the contenders that it measures, one after the other, on one engine
@@ -50,6 +52,7 @@ class Settings:
         cache: GiB of vLLM's cache.
         engine: How vLLM starts; see `settle_engine`.
         profile: Completions of a generation; with so many, one more step is profiled.
+        peaks: Whether the highest point of the memory is looked for; each micro-batch waits for it.
     """
 
     model: Path
@@ -62,6 +65,7 @@ class Settings:
     cache: float
     engine: str
     profile: Sequence[int]
+    peaks: bool = False
 
     def all_steps(self, way: str, completions: int) -> int:
         """Steps of one run; one that overlaps ends with a step beside which nothing is written."""
@@ -163,10 +167,14 @@ def _make(process: str, settings: Settings, requests: Requests) -> Contender:
 def _measure(
     contender: Contender, way: str, completions: int, settings: Settings, requests: Requests
 ) -> dict[str, Any]:
+    from taskgym.training.devices import has_cuda
+
     _tidy()
     requests.restart(completions)
     meter = Meter(settings, completions)
-    contender.train(way, completions, meter)
+    peaks = Peaks()
+    with peaks.watched() if settings.peaks and has_cuda() else nullcontext():
+        contender.train(way, completions, meter)
     wanted = settings.all_steps(way, completions) * sum(work.lengths(completions))
     if requests.sampled != wanted:
         raise RuntimeError(f"{requests.sampled} tokens were sampled, {wanted} were the work")
@@ -174,22 +182,24 @@ def _measure(
         "measured": meter.measured,
         "tokens": sum(work.lengths(completions)),
         "profile": meter.profile,
-        **_memory(contender.engine),
+        **_memory(contender.engine, peaks),
     }
 
 
-def _memory(engine: Any) -> dict[str, Any]:
+def _memory(engine: Any, peaks: Peaks) -> dict[str, Any]:
     """Peaks of this process by torch's allocator since `_tidy`, in GiB; nothing on a CPU."""
     import torch
 
     if not torch.cuda.is_available():
         return {"device": "cpu"}
-    pool = pool_bytes(engine)
+    pool = pool_bytes(engine) / GIB
+    peaks.note("after the last step")
     return {
         "device": torch.cuda.get_device_name(0),
-        "pool_gib": pool / GIB,
-        "allocated_gib": (torch.cuda.max_memory_allocated() - pool) / GIB,
-        "reserved_gib": (torch.cuda.max_memory_reserved() - pool) / GIB,
+        "pool_gib": pool,
+        "allocated_gib": peaks.highest["gib"] - pool,
+        "reserved_gib": peaks.reserved - pool,
+        "highest": {k: v - pool if k.endswith("gib") else v for k, v in peaks.highest.items()},
     }
 
 

@@ -98,5 +98,15 @@ def _memory(result: Result) -> str:
         return ""
     return (
         f"; outside vLLM's pool {result['allocated_gib']:.1f} GiB allocated, "
-        f"{result['reserved_gib']:.1f} reserved; pool {result['pool_gib']:.1f}"
+        f"{result['reserved_gib']:.1f} reserved; pool {result['pool_gib']:.1f}{_highest(result)}"
+    )
+
+
+def _highest(result: Result) -> str:
+    at = result.get("highest", {})
+    if "rows" not in at:
+        return ""
+    return (
+        f"; highest in {at['place']}, {at['rows']} rows of {at['tokens']} tokens, the longest "
+        f"{at['longest']}, {at['gib'] - at['rest_gib']:.2f} GiB above {at['rest_gib']:.2f} at rest"
     )

@@ -3,11 +3,14 @@
     python benchmarks/two_gpus.py
     python benchmarks/two_gpus.py --shape tiny --completions 16 --steps 2 --warm-up 1   # no GPU
 
-The work is that of `grpo_gpu.py`, which measures the peers on one GPU first: plain TRL with vLLM in
-process, and taskgym. Then, one after the other: two processes that learn together, each with an
-engine of vLLM, on as many completions a step as one GPU had (`ours-2`) and on twice as many
-(`ours-2-double`); and one learner with vLLM's server on the second GPU, one step ahead
-(`ours-apart`). Ratios are of completions a second, to each of the two peers.
+The work is that of `grpo_gpu.py`, and so are the peers on one GPU: plain TRL with vLLM in process,
+and taskgym. Beside them: two processes that learn together, each with an engine of vLLM, on as many
+completions a step as one GPU had (`ours-2`) and on twice as many (`ours-2-double`); and one learner
+with vLLM's server on the second GPU, one step ahead (`ours-apart`). Ratios are of completions a
+second, to each of the two peers.
+
+`--jobs` contenders start side by side, if the GPUs have room for them all. Then each is measured
+while the others hold still; the two peers at the same time, each on a GPU of its own.
 
 Results go to OUT/results.jsonl (OUT: --out, $OUT or runs/two_gpus), logs beside it. What is in
 there is not measured again. Without GPUs it runs on the CPU, which proves the script and no speed.
@@ -23,18 +26,21 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from grpo_gpu import _environment
-from grpo_gpu_flags import SAME, parser_of
+from grpo_gpu import Child, _environment
+from grpo_gpu_flags import SAME, end_on_sigterm, parser_of
 from grpo_gpu_run import Settings
 from grpo_gpu_table import wall_of
-from two_gpus_run import SAMPLER_APART
+from two_gpus_run import GO, READY, RESULT, SAMPLER_APART, SETTINGS
 
 HERE = Path(__file__).resolve().parent
-PEERS = ("trl", "ours")  # on one GPU, by grpo_gpu.py
+PEERS = ("trl", "ours")  # on one GPU
 # name -> processes, and how many times the completions of one GPU
 CONTENDERS = {"ours-2": (2, 1), "ours-2-double": (2, 2), SAMPLER_APART: (1, 1)}
 
@@ -44,12 +50,12 @@ Json = dict[str, Any]
 def main() -> None:
     """Measures what is missing, then prints all there is."""
     asked = _parse()
+    end_on_sigterm()
     asked.out.mkdir(parents=True, exist_ok=True)
-    _peers(asked)
+    missing = iter([name for name in asked.contenders if name not in _read(asked.out)])
     with tempfile.TemporaryDirectory() as work:
-        for name in asked.contenders:
-            if name in CONTENDERS and name not in _read(asked.out):
-                _measure(name, asked, Path(work))
+        while wave := list(islice(missing, asked.jobs)):
+            _measure(wave, asked, Path(work))
     print(_table(_read(asked.out), asked))
 
 
@@ -59,53 +65,134 @@ def _parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--contenders", nargs="+", default=every, choices=every, metavar="NAME", help=f"{every}")
     add("--completions", type=int, default=256, help="of a step on one GPU (256)")
+    add("--jobs", type=int, default=1, help="contenders that start side by side (1)")
     return parser.parse_args()
 
 
-def _peers(asked: argparse.Namespace) -> None:
-    """On one GPU; `grpo_gpu.py` leaves out what is measured already."""
-    if not (peers := [name for name in asked.contenders if name in PEERS]):
-        return
-    same = [f"--{name.replace('_', '-')}={getattr(asked, name)}" for name in SAME]
-    model = [f"--shape={asked.shape}", f"--layers={asked.layers}", f"--out={asked.out}"]
-    size = [f"--completions={asked.completions}", f"--limit={asked.limit}", "--jobs=1"]
-    command = [sys.executable, str(HERE / "grpo_gpu.py"), "--contenders", *peers, *size]
-    one = {**os.environ, "CUDA_VISIBLE_DEVICES": _gpus()[0]}
-    subprocess.run([*command, *same, *model], env=one, check=False)
+def _measure(wave: Sequence[str], asked: argparse.Namespace, work: Path) -> None:
+    """Starts contenders side by side and measures them in turns; every result is kept at once."""
+    started: list[Peer | Launched] = []
+    try:
+        for name in wave:
+            settings = _settings(name, asked, work)
+            log = asked.out.resolve() / f"{name}.log"
+            started.append((Peer if name in PEERS else Launched)(name, settings, log))
+        end = time.monotonic() + asked.limit
+        ready = [contender for contender in started if contender.is_ready(end)]
+        for turn in _turns(ready):
+            for contender in turn:
+                contender.go()
+            for contender in turn:
+                _keep(contender.name, contender.result(asked.limit), asked.out)
+                contender.end()
+    finally:
+        for contender in started:
+            contender.end()
 
 
-def _measure(name: str, asked: argparse.Namespace, work: Path) -> None:
-    """One contender, in a session of its own that is ended at the limit."""
-    processes, times = CONTENDERS[name]
-    settings = _settings(name, asked, work, asked.completions * times)
-    (work / name).mkdir()
-    (work / f"{name}.json").write_text(json.dumps(asdict(settings), default=str))
-    files = [str(work / f"{name}.json"), str(work / f"{name}.result")]
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    launched = [sys.executable, *(launcher if processes > 1 else [])]
-    command = [*launched, str(HERE / "two_gpus_run.py"), *files]
-    both = {**_environment(work / name), "CUDA_VISIBLE_DEVICES": ",".join(_gpus())}
-    with (asked.out / f"{name}.log").open("w") as log:
-        child = subprocess.Popen(
-            command, env=both, stdout=log, stderr=log, start_new_session=True, cwd=work / name
-        )
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(asked.limit)
+def _turns(ready: Sequence[Peer | Launched]) -> Iterator[list[Peer | Launched]]:
+    """The peers are measured together, since each has a GPU of its own; the others alone."""
+    if peers := [contender for contender in ready if contender.name in PEERS]:
+        yield [*peers]
+    yield from ([contender] for contender in ready if contender.name not in PEERS)
+
+
+class Peer:
+    """A contender on one GPU, as `grpo_gpu.py` runs it."""
+
+    def __init__(self, name: str, settings: Settings, log: Path):
+        self.name = name
+        gpus = _gpus()
+        place = gpus[PEERS.index(name) % len(gpus)]
+        self._child = Child(name, settings, log, CUDA_VISIBLE_DEVICES=place)
+
+    def is_ready(self, end: float) -> bool:
+        """Whether it waits for its turn, at the latest at that time of the monotonic clock."""
+        with contextlib.suppress(TimeoutError):
+            return next(self._child.messages(end - time.monotonic()), None) is not None
+        return False
+
+    def go(self) -> None:
+        """Its turn."""
+        self._child.send("go")
+
+    def result(self, limit: float) -> Json | None:
+        """What it measured, unless it failed or took longer than so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            return next(self._child.messages(limit), None)
+        return None
+
+    def end(self) -> None:
+        """Ends it."""
+        self._child.end()
+
+
+class Launched:
+    """A contender of several processes or with a server, which speak through files."""
+
+    def __init__(self, name: str, settings: Settings, log: Path):
+        self.name, self._folder = name, settings.folder
+        self._processes, _ = CONTENDERS[name]
+        self._folder.mkdir()
+        (self._folder / SETTINGS).write_text(json.dumps(asdict(settings), default=str))
+        launcher = ["-m", "torch.distributed.run", "--standalone"]
+        launcher += [f"--nproc-per-node={self._processes}"]
+        launched = [sys.executable, *(launcher if self._processes > 1 else [])]
+        command = [*launched, str(HERE / "two_gpus_run.py"), str(self._folder)]
+        both = {**_environment(self._folder), "CUDA_VISIBLE_DEVICES": ",".join(_gpus())}
+        with log.open("w") as said:
+            self._child = subprocess.Popen(
+                command,
+                env=both,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+                cwd=self._folder,
+            )
+
+    def is_ready(self, end: float) -> bool:
+        """Whether all of it waits for its turn, at the latest at that time."""
+        while time.monotonic() < end and self._child.poll() is None:
+            if len(list(self._folder.glob(READY.format("*")))) == self._processes:
+                return True
+            time.sleep(0.2)
+        return False
+
+    def go(self) -> None:
+        """Its turn."""
+        (self._folder / GO).touch()
+
+    def result(self, limit: float) -> Json | None:
+        """What it measured, unless it failed or took longer than so many seconds."""
+        end, path = time.monotonic() + limit, self._folder / RESULT
+        while time.monotonic() < end and not path.exists() and self._child.poll() is None:
+            time.sleep(0.2)
+        found: Json | None = json.loads(path.read_text()) if path.exists() else None
+        return found
+
+    def end(self) -> None:
+        """Ends it, with what it has started."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGTERM)
-        child.wait()
-    _keep(name, asked, work / f"{name}.result")
+            os.killpg(self._child.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.wait()
 
 
-def _keep(name: str, asked: argparse.Namespace, result: Path) -> None:
-    if not result.exists():
-        print(f"{name}: FAILED or not done in {asked.limit:.0f} s; see {asked.out / name}.log")
+def _keep(name: str, result: Json | None, out: Path) -> None:
+    if result is None or "why" in result:
+        print(f"{name}: FAILED or not done in time; see {out / name}.log", flush=True)
         return
-    with (asked.out / "results.jsonl").open("a") as file:
-        file.write(result.read_text() + "\n")
+    with (out / "results.jsonl").open("a") as file:
+        file.write(json.dumps(result) + "\n")
+    print(f"{name}: {wall_of(result):.2f} s a step", flush=True)
 
 
-def _settings(name: str, asked: argparse.Namespace, work: Path, completions: int) -> Settings:
+def _settings(name: str, asked: argparse.Namespace, work: Path) -> Settings:
+    _, times = CONTENDERS.get(name, (1, 1))
+    completions = asked.completions * times
     model = work / "model"
     if not model.exists():
         call = f"make_model({asked.shape!r}, {asked.layers}, Path({str(model)!r}))"

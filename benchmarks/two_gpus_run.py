@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +18,43 @@ from grpo_gpu_ours import Ours  # noqa: E402
 from grpo_gpu_run import Meter, parse_settings  # noqa: E402
 from grpo_gpu_server import ServerRequests  # noqa: E402
 
+# What a contender finds and leaves in its folder.
+SETTINGS, READY, GO, RESULT = "settings.json", "ready-{}", "go", "result.json"
 SAMPLER_APART = "ours-apart"  # a learner on one GPU, vLLM's server on another, one step ahead
+_PATIENCE = 45.0  # seconds from one word of what it is at to the next
 
 
 def main() -> None:
-    """Runs as one process of a contender: `two_gpus_run.py SETTINGS-FILE RESULT-FILE`."""
+    """Runs as one process of a contender: `two_gpus_run.py FOLDER`."""
     from taskgym.training.environment import prepare_environment
     from taskgym.training.ranks import joined
+    from taskgym.training.watchdog import watched
 
     prepare_environment()
-    settings_file, result_file = map(Path, sys.argv[1:])
-    settings = parse_settings(settings_file.read_text())
+    folder = Path(sys.argv[1])
+    settings = parse_settings((folder / SETTINGS).read_text())
     ((name, completions),) = settings.pairs
     requests = ServerRequests() if name == SAMPLER_APART else Requests()
     with joined() as ranks:
         policy = "server" if name == SAMPLER_APART else "vllm"
         contender = Ours(settings, "transformers", requests, ranks, policy)
+        (folder / READY.format(ranks.rank)).touch()
+        while not (folder / GO).exists():
+            time.sleep(0.1)
         mine = completions // ranks.size
         requests.restart(mine)
         meter = Meter(settings, completions)
         way = f"{name}-stale" if name == SAMPLER_APART else name
-        contender.train(way, completions, meter)
+        with watched("measuring", _PATIENCE):
+            contender.train(way, completions, meter)
         wanted = settings.all_steps(way, completions) * sum(work.lengths(mine))
         if sum(ranks.gather(requests.sampled)) != wanted * ranks.size:
             raise RuntimeError(f"{requests.sampled} tokens were sampled, {wanted} were the work")
         if ranks.first:
             result = {"contender": name, "completions": completions, "measured": meter.measured}
             result["tokens"] = sum(work.lengths(mine)) * ranks.size
-            result_file.write_text(json.dumps(result | _device()))
+            (folder / "result").write_text(json.dumps(result | _device()))
+            (folder / "result").rename(folder / RESULT)
         contender.close()
 
 
