@@ -98,11 +98,11 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers ships 
 
         def stop(number: int, frame: Any) -> None:
             self._interrupted = True
+            signal.signal(signal.SIGINT, usual)  # before it is said what a second one does
             if self._ranks.first:
                 print(
                     "\nending this step, then saving; Ctrl-C again stops at once", file=sys.stderr
                 )
-            signal.signal(signal.SIGINT, usual)
 
         signal.signal(signal.SIGINT, stop)
         try:
