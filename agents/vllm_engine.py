@@ -172,8 +172,8 @@ def _reader(usual: type[Any], adapter: Adapter) -> type[Any]:
             kept = {name: options[name] for name in named if name in options}
             kept["model_vocab_size"] = model_vocab_size
             # Copies, since vLLM multiplies the B matrices by alpha / r in place.
-            copied = {"dtype": kept.get("dtype"), "copy": True}
-            tensors = {name: tensor.to(**copied) for name, tensor in adapter.tensors.items()}
+            dtype = kept.get("dtype")
+            tensors = {k: t.to(dtype=dtype, copy=True) for k, t in adapter.tensors.items()}
             return usual.from_lora_tensors(
                 tensors=tensors, peft_helper=peft_helper, device=device, **kept
             )

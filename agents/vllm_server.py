@@ -62,7 +62,7 @@ class VllmServer:
         on_cpu: bool,
         log: Path,
         four_bit: bool = False,
-        max_loras: int = 2,
+        max_loras: int = 2,  # the one that writes and the one being brought
         lora_targets: Collection[str] = (),
         host: str = "127.0.0.1",
         port: int = 0,

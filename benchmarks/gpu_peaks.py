@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-GIB = 2**30
+from grpo_gpu_engine import GIB
 
 
 class Peaks:

@@ -68,16 +68,17 @@ def _scores(results: list[Result]) -> str:
     lines = [
         "held-out tasks, sampled at temperature 1; change with its paired 95 % interval",
         f"{'run':20} {'score':9} {'before':>7} {'after':>7}   change                   "
-        "greedy            steps",
+        "greedy            pass@k           steps",
     ]
     for r in results:
         score, _ = BARS.get(r["config"].get("env", ""), ("", 0))
         sides = [r["evaluation"].get(side, {}) for side in ("before", "after")]
         means = [_mean(side, "sampled", score) for side in sides]
         greedy = " -> ".join(_mean(side, "greedy", score) for side in sides)
+        passed = " -> ".join(_most_passed(side) for side in sides)
         lines.append(
             f"{r['name']:20} {score:9} {means[0]:>7} {means[1]:>7}   {_change(r):24} {greedy:17}"
-            f" {len(r['steps']):3}   {'met' if r['met'] else r['why']}"
+            f" {passed:16} {len(r['steps']):3}   {'met' if r['met'] else r['why']}"
         )
     gsm8k, game = (bar for _, bar in BARS.values())
     return "\n".join([*lines, f"bars: GSM8K {gsm8k:+.2f}, 2048 {game:+.0%}, interval above 0"])
@@ -85,6 +86,12 @@ def _scores(results: list[Result]) -> str:
 
 def _mean(side: Result, way: str, score: str) -> str:
     return f"{side[way][score]['mean']:.3f}" if side else "-"
+
+
+def _most_passed(side: Result) -> str:
+    """Of all samples of a task at least one: pass@k."""
+    rates = side.get("pass_at_k", {})
+    return f"{rates[max(rates, key=int)]:.3f}" if rates else "-"
 
 
 def _change(result: Result) -> str:

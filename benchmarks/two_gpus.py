@@ -6,8 +6,8 @@
 The work is that of `grpo_gpu.py`, and so are the peers on one GPU: plain TRL with vLLM in process,
 and taskgym. Beside them: two processes that learn together, each with an engine of vLLM, on as many
 completions a step as one GPU had (`ours-2`) and on twice as many (`ours-2-double`); and one learner
-with vLLM's server on the second GPU, one step ahead (`ours-apart`). Ratios are of completions a
-second, to each of the two peers.
+with vLLM's server on the second GPU, one step ahead (`ours-apart-stale`). Ratios are of completions
+a second, to each of the two peers.
 
 `--jobs` contenders start side by side, if the GPUs have room for them all. Then each is measured
 while the others hold still; the two peers at the same time, each on a GPU of its own.
@@ -36,7 +36,7 @@ from typing import Any
 from grpo_gpu import Child, _environment
 from grpo_gpu_flags import SAME, end_on_sigterm, parser_of
 from grpo_gpu_run import Settings
-from grpo_gpu_table import wall_of
+from grpo_gpu_table import line, wall_of
 from two_gpus_run import GO, READY, RESULT, SAMPLER_APART, SETTINGS
 
 HERE = Path(__file__).resolve().parent
@@ -187,7 +187,7 @@ def _keep(name: str, result: Json | None, out: Path) -> None:
         return
     with (out / "results.jsonl").open("a") as file:
         file.write(json.dumps(result) + "\n")
-    print(f"{name}: {wall_of(result):.2f} s a step", flush=True)
+    print(line(result), flush=True)
 
 
 def _settings(name: str, asked: argparse.Namespace, work: Path) -> Settings:

@@ -20,7 +20,7 @@ from grpo_gpu_server import ServerRequests  # noqa: E402
 
 # What a contender finds and leaves in its folder.
 SETTINGS, READY, GO, RESULT = "settings.json", "ready-{}", "go", "result.json"
-SAMPLER_APART = "ours-apart"  # a learner on one GPU, vLLM's server on another, one step ahead
+SAMPLER_APART = "ours-apart-stale"  # a learner on one GPU, vLLM's server on another, one step ahead
 _PATIENCE = 45.0  # seconds from one word of what it is at to the next
 
 
@@ -44,10 +44,9 @@ def main() -> None:
         mine = completions // ranks.size
         requests.restart(mine)
         meter = Meter(settings, completions)
-        way = f"{name}-stale" if name == SAMPLER_APART else name
         with watched("measuring", _PATIENCE):
-            contender.train(way, completions, meter)
-        wanted = settings.all_steps(way, completions) * sum(work.lengths(mine))
+            contender.train(name, completions, meter)
+        wanted = settings.all_steps(name, completions) * sum(work.lengths(mine))
         if sum(ranks.gather(requests.sampled)) != wanted * ranks.size:
             raise RuntimeError(f"{requests.sampled} tokens were sampled, {wanted} were the work")
         if ranks.first:

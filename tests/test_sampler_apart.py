@@ -196,9 +196,8 @@ def test_ctrl_c_ends_a_run_whose_next_step_is_being_written(
         time.sleep(0.2)
     assert run.stderr is not None
     run.send_signal(signal.SIGINT)
-    for line in run.stderr:  # a second press before the first is seen would be none
-        if "ending this step, then saving" in line:
-            break
+    # A second press before the first is seen would be none.
+    assert any("ending this step, then saving" in line for line in run.stderr)
     if presses == 2:
         run.send_signal(signal.SIGINT)
     _, said = run.communicate(timeout=60)
