@@ -58,6 +58,23 @@ gym.register("Uneven-v0", Uneven)
 gym.register("Slow-v0", Slow)
 gym.register("Killed-v0", Killed)
 """
+# The first is slow to write its report. A thread of gloo that outlives a run can abort the process.
+ENDS = """
+import sys
+import time
+from pathlib import Path
+
+import taskgym.training.train as runs
+from taskgym.training.commands.train_agent import main
+
+write = runs.write_report
+runs.write_report = lambda path: (time.sleep(2), write(path))[1]
+main()
+assert [*Path("runs").glob("*/report.html")], "one left before the other was done"
+left = [p.read_text() for p in Path("/proc/self/task").glob("*/comm")]
+assert left and not any("gloo" in name for name in left), left
+print("all was written, and no thread is left", file=sys.stderr)
+"""
 SIZES = "--grpo.num-generations 4 --grpo.groups-per-step 4 --grpo.micro-batch 4 --lora.rank 4"
 LEARN = "--grpo.learning-rate 1e-2 --grpo.no-mask-truncated-completions --save-every 2"
 WARM = "--warmup.data gold --warmup.max-rows 8 --warmup.steps 3 --warmup.learning-rate 1e-2"
@@ -143,6 +160,20 @@ def test_two_processes_do_what_one_does(tiny_model: Path, tmp_path: Path) -> Non
     assert sum(step["groups/replaced"] for step in metrics(one)) > 0
     check_same(one, two, atol=1e-3)
     assert two.finished and (two.path / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_processes_end_together_and_leave_no_thread_of_their_transport(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ranks_env.py").write_text(ENVS)
+    (tmp_path / "ends.py").write_text(ENDS)
+    launcher = command(2)[: -len(command(1)) + 1]
+    done = subprocess.run(
+        [*launcher, "ends.py", *flags(tiny_model)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stderr.count("all was written, and no thread is left") == 2
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import signal
 import sys
@@ -97,6 +99,15 @@ class Ranks:
         """
         self.gather(None)
 
+    def part(self) -> None:
+        """Ends what the processes talk through, once none has anything left to say."""
+        import torch.distributed as dist
+
+        if dist.is_initialized():  # an engine of vLLM that was shut down has done it
+            dist.destroy_process_group()
+        self._group = None
+        gc.collect()  # gloo's threads end with the last reference; alive, one may abort the exit
+
     def _talk(self, words: Callable[[], object]) -> None:
         try:
             words()
@@ -152,19 +163,24 @@ def joined() -> Iterator[Ranks]:
 
     if not has_cuda():  # else accelerate counts CPUs, and torch.load knows no "cpu:0"
         os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
+    # Imported later, it would hold the group for ever: as the default of its functions' arguments.
+    importlib.import_module("torch.distributed.nn.functional")
     state = PartialState(cpu=not has_cuda(), timeout=_PATIENCE)
-    group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    ranks = Ranks(
+        state.process_index,
+        state.num_processes,
+        dist.new_group(backend="gloo", timeout=_PATIENCE),
+    )
     usual = signal.signal(signal.SIGTERM, _end)
     try:
-        yield Ranks(state.process_index, state.num_processes, group)
+        yield ranks
     except RankLostError:
         if state.is_main_process:
             raise
         sys.exit(USAGE)
     finally:
         signal.signal(signal.SIGTERM, usual)
-    if dist.is_initialized():  # an engine of vLLM that was shut down has done it
-        dist.destroy_process_group()
+    ranks.part()
 
 
 def _end(number: int, frame: Any) -> None:

@@ -49,7 +49,10 @@ def train(config: TrainConfig) -> RunFolder:
             if ranks.first:
                 folder.write_config(config)
             with _policy(config, loaded, folder, ranks) as policy:
-                _play_out(Stages(config, plan, folder, loaded, policy, ranks))
+                finished = _play_out(Stages(config, plan, folder, loaded, policy, ranks))
+                ranks.meet()  # one that fails as it leaves would cost the first its report
+    if not finished:
+        sys.exit(INTERRUPTED)
     return folder
 
 
@@ -74,15 +77,15 @@ def _policy(
         yield policy
 
 
-def _play_out(run: Stages) -> None:
-    """All stages, and a report whatever ends them."""
+def _play_out(run: Stages) -> bool:
+    """All stages, and a report whatever ends them; whether they came to their end."""
     folder = run.folder
     try:
         run.prepare()
-        if run.learn():
+        finished = run.learn()
+        if finished:
             run.finish()
-        else:
-            sys.exit(INTERRUPTED)
+        return finished
     except KeyboardInterrupt:
         print(resume_hint(folder))
         raise
