@@ -84,12 +84,15 @@ FLAGS = [*f"{SIZES} {LEARN} {WARM} {SCORE} --sampling.max-tokens 2".split()]
 FRESH = ["--grpo.max-fresh-groups", "3"]
 
 
-def command(size: int, *flags: str) -> list[str]:
-    train = ["-m", "taskgym.training.commands.train_agent", *flags]
+def launcher(size: int) -> list[str]:
     if size == 1:
-        return [sys.executable, *train]
+        return [sys.executable]
     several = ["--standalone", f"--nproc-per-node={size}"]
-    return [sys.executable, "-m", "torch.distributed.run", *several, *train]
+    return [sys.executable, "-m", "torch.distributed.run", *several]
+
+
+def command(size: int, *flags: str) -> list[str]:
+    return [*launcher(size), "-m", "taskgym.training.commands.train_agent", *flags]
 
 
 def flags(model: Path, env: str = "Letters-v0", steps: int = 3) -> list[str]:
@@ -168,10 +171,8 @@ def test_processes_end_together_and_leave_no_thread_of_their_transport(
 ) -> None:
     (tmp_path / "ranks_env.py").write_text(ENVS)
     (tmp_path / "ends.py").write_text(ENDS)
-    launcher = command(2)[: -len(command(1)) + 1]
-    done = subprocess.run(
-        [*launcher, "ends.py", *flags(tiny_model)], cwd=tmp_path, capture_output=True, text=True
-    )
+    asked = [*launcher(2), "ends.py", *flags(tiny_model)]
+    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stderr.count("all was written, and no thread is left") == 2
 
