@@ -19,8 +19,9 @@ from taskgym.envs.rubric import Rubric, Task, check_names
 from taskgym.sandbox import Job, Limits, Result, SandboxUnavailable, Status, shared_sandbox
 
 DRIVER = Path(__file__).with_name("code_driver.py")
-# One program with all its tests; the reference solutions need 0.01 s, the slowest of them 2 s.
-LIMITS = Limits(cpu_s=3.0, wall_s=15.0, calls=10_000)
+# One program with all its tests. The reference solutions need 0.01 s, the slowest of them 2 s, or
+# 3.2 s on a slow machine: what is right must not depend on where it is run.
+LIMITS = Limits(cpu_s=6.0, wall_s=15.0, calls=10_000)
 _FUTURE = re.compile(r"^from __future__ import [\w, ]+$", re.MULTILINE)
 SYSTEM_PROMPT = """
 You write Python functions. Think first if it helps. Then give the whole function, with every import

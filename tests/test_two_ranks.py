@@ -58,8 +58,8 @@ gym.register("Uneven-v0", Uneven)
 gym.register("Slow-v0", Slow)
 gym.register("Killed-v0", Killed)
 """
-# The first is slow to write its report. A thread of gloo that outlives a run can abort the process.
-ENDS = """
+# A command whose first process is slow to write its report, for others to end meanwhile.
+SLOW_REPORT = """
 import sys
 import time
 from pathlib import Path
@@ -170,11 +170,10 @@ def test_processes_end_together_and_leave_no_thread_of_their_transport(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "ranks_env.py").write_text(ENVS)
-    (tmp_path / "ends.py").write_text(ENDS)
-    asked = [*launcher(2), "ends.py", *flags(tiny_model)]
-    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stderr.count("all was written, and no thread is left") == 2
+    process = start_with_slow_report(*flags(tiny_model), cwd=tmp_path)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors[-4000:]
+    assert errors.count("all was written, and no thread is left") == 2
 
 
 @pytest.mark.slow
@@ -206,7 +205,7 @@ def test_an_interrupt_of_the_launcher_saves_once_and_any_number_goes_on(
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "ranks_env.py").write_text(ENVS)
-    process = start(2, *flags(tiny_model, "Slow-v0", steps=4), cwd=broken)
+    process = start(command(2, *flags(tiny_model, "Slow-v0", steps=4)), broken)
     wait_for(broken, "runs/*/metrics.jsonl")
     process.send_signal(signal.SIGINT)
     said, errors = process.communicate(timeout=60)
@@ -225,7 +224,7 @@ def test_a_process_that_is_killed_ends_all_at_once(
 ) -> None:
     monkeypatch.setenv("KILL", str(rank))
     (tmp_path / "ranks_env.py").write_text(ENVS)
-    process = start(2, *flags(tiny_model, "Killed-v0"), cwd=tmp_path)
+    process = start_with_slow_report(*flags(tiny_model, "Killed-v0"), cwd=tmp_path)
     wait_for(tmp_path, "runs/*/config.yaml")
     began = time.monotonic()
     said, errors = process.communicate(timeout=120)
@@ -235,9 +234,14 @@ def test_a_process_that_is_killed_ends_all_at_once(
         assert said.count("report:") == 1
 
 
-def start(size: int, *flags: str, cwd: Path) -> subprocess.Popen[str]:
+def start(command: list[str], cwd: Path) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
-    return subprocess.Popen(command(size, *flags), cwd=cwd, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(command, cwd=cwd, stdout=pipe, stderr=pipe, text=True)
+
+
+def start_with_slow_report(*flags: str, cwd: Path) -> subprocess.Popen[str]:
+    (cwd / "slow_report.py").write_text(SLOW_REPORT)
+    return start([*launcher(2), "slow_report.py", *flags], cwd)
 
 
 def wait_for(folder: Path, pattern: str) -> None:

@@ -99,6 +99,21 @@ class Ranks:
         """
         self.gather(None)
 
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """Lets what is short and must be done end, though the launcher has said that all shall end.
+
+        It waits for half a minute before it kills.
+        """
+        if self.size == 1:
+            yield
+            return
+        usual = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, usual)
+
     def part(self) -> None:
         """Ends what the processes talk through, once none has anything left to say."""
         import torch.distributed as dist

@@ -99,7 +99,8 @@ def _play_out(run: Stages) -> bool:
         raise
     finally:
         if run.ranks.first:
-            _report(folder)
+            with run.ranks.unhurried():
+                _report(folder)
 
 
 def check(config: TrainConfig) -> None:
