@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from taskgym.envs.code_blocks import find_program
+from taskgym.envs.code_driver import TESTS_CPU_S
 from taskgym.envs.code_rows import Columns, Problem, problem_of, to_code_tasks
 from taskgym.envs.core import Step
 from taskgym.envs.dataset import Data, DatasetEnv
@@ -20,8 +21,9 @@ from taskgym.sandbox import Job, Limits, Result, SandboxUnavailable, Status, sha
 
 DRIVER = Path(__file__).with_name("code_driver.py")
 # One program with all its tests. The reference solutions need 0.01 s, the slowest of them 2 s, or
-# 3.2 s on a slow machine: what is right must not depend on where it is run.
-LIMITS = Limits(cpu_s=6.0, wall_s=15.0, calls=10_000)
+# 4 s on a slow machine: what is right must not depend on where it is run. The clock has room for
+# the program, its tests, and the reference when one fails.
+LIMITS = Limits(cpu_s=TESTS_CPU_S, wall_s=25.0, calls=10_000)
 _FUTURE = re.compile(r"^from __future__ import [\w, ]+$", re.MULTILINE)
 SYSTEM_PROMPT = """
 You write Python functions. Think first if it helps. Then give the whole function, with every import

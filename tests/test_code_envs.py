@@ -118,7 +118,8 @@ def test_tests_that_hang_are_cut_in_the_sandbox_too(monkeypatch, tmp_path):
     text = code_env.DRIVER.read_text()
     suite = code_env.DRIVER.with_name("code_suite.py")
     tmp_path.joinpath(suite.name).write_text(suite.read_text())
-    driver.write_text(text.replace("TESTS_CPU_S = 4.0", "TESTS_CPU_S = 0.2"))
+    assert text.count("TESTS_CPU_S = 6.0") == 1
+    driver.write_text(text.replace("TESTS_CPU_S = 6.0", "TESTS_CPU_S = 0.2"))
     monkeypatch.setattr(code_env, "DRIVER", driver)
     for loop in (
         "while True:\n    pass",

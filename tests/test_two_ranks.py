@@ -64,11 +64,18 @@ import sys
 import time
 from pathlib import Path
 
-import taskgym.training.train as runs
+from taskgym.training import train
 from taskgym.training.commands.train_agent import main
 
-write = runs.write_report
-runs.write_report = lambda path: (time.sleep(2), write(path))[1]
+write = train.write_report
+
+
+def write_slowly(path):
+    time.sleep(2)
+    return write(path)
+
+
+train.write_report = write_slowly
 main()
 assert [*Path("runs").glob("*/report.html")], "one left before the other was done"
 left = [p.read_text() for p in Path("/proc/self/task").glob("*/comm")]

@@ -100,11 +100,8 @@ class Ranks:
         self.gather(None)
 
     @contextmanager
-    def unhurried(self) -> Iterator[None]:
-        """Lets what is short and must be done end, though the launcher has said that all shall end.
-
-        It waits for half a minute before it kills.
-        """
+    def spared(self) -> Iterator[None]:
+        """The launcher's SIGTERM ends nothing meanwhile: for what is over before it kills."""
         if self.size == 1:
             yield
             return

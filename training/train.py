@@ -99,7 +99,7 @@ def _play_out(run: Stages) -> bool:
         raise
     finally:
         if run.ranks.first:
-            with run.ranks.unhurried():
+            with run.ranks.spared():
                 _report(folder)
 
 
