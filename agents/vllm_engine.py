@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def load_from_memory(engine: Any, adapter: Adapter, request: Any) -> None:
     def load(worker: Any) -> None:
         manager = worker.model_runner.lora_manager
         usual = manager._lora_model_cls
-        manager._lora_model_cls = _reader(usual, adapter)
+        manager._lora_model_cls = _FromMemory(usual, adapter)
         try:
             manager.add_adapter(request)
         finally:
@@ -153,29 +154,34 @@ def load_from_memory(engine: Any, adapter: Adapter, request: Any) -> None:
         engine.collective_rpc(load)
 
 
-def _reader(usual: type[Any], adapter: Adapter) -> type[Any]:
-    """The engine's class of adapters, reading from memory where it would read a file."""
-    device = str(next(iter(adapter.tensors.values())).device)
+@dataclass(frozen=True)
+class _FromMemory:
+    """Stands for the engine's class of adapters, reading from memory where it would read a file.
 
-    class FromMemory(usual):  # type: ignore[misc]
-        @classmethod
-        def from_local_checkpoint(
-            cls,
-            lora_dir: str,
-            expected_lora_modules: set[str],
-            peft_helper: Any,
-            *,
-            model_vocab_size: int | None = None,  # Unsloth's loader asks for it by name
-            **options: Any,
-        ) -> Any:
-            named = ("lora_model_id", "dtype", "weights_mapper", "skip_prefixes")
-            kept = {name: options[name] for name in named if name in options}
-            kept["model_vocab_size"] = model_vocab_size
+    No class of its own made for each adapter: one is part of a cycle, which would keep the
+    learner's tensors on the card until the garbage collector comes by.
+    """
+
+    usual: type[Any]
+    adapter: Adapter
+
+    def from_local_checkpoint(
+        self,
+        lora_dir: str,
+        expected_lora_modules: set[str],
+        peft_helper: Any,
+        *,
+        model_vocab_size: int | None = None,  # Unsloth's loader asks for it by name
+        **options: Any,
+    ) -> Any:
+        named = ("lora_model_id", "dtype", "weights_mapper", "skip_prefixes")
+        kept = {name: options[name] for name in named if name in options}
+        tensors, dtype = self.adapter.tensors, kept.get("dtype")
+        return self.usual.from_lora_tensors(
             # Copies, since vLLM multiplies the B matrices by alpha / r in place.
-            dtype = kept.get("dtype")
-            tensors = {k: t.to(dtype=dtype, copy=True) for k, t in adapter.tensors.items()}
-            return usual.from_lora_tensors(
-                tensors=tensors, peft_helper=peft_helper, device=device, **kept
-            )
-
-    return FromMemory
+            tensors={k: t.to(dtype=dtype, copy=True) for k, t in tensors.items()},
+            peft_helper=peft_helper,
+            device=str(next(iter(tensors.values())).device),
+            model_vocab_size=model_vocab_size,
+            **kept,
+        )

@@ -13,11 +13,13 @@ trl = pytest.importorskip("trl")
 torch = pytest.importorskip("torch")
 
 from taskgym.training.micro_batches import (  # noqa: E402
+    evened,
     longest_first,
     loss_mask,
     narrowed,
     packed,
     row_lengths,
+    taken,
 )
 from taskgym.training.sampler_gap import SamplerGapError, most_gap  # noqa: E402
 
@@ -202,6 +204,26 @@ def test_a_run_whose_sampler_is_another_policy_is_stopped(tiny_model: Path, tmp_
     assert 0.1 < log["sampling/sampling_logp_difference/mean"] < 0.4
 
 
+def test_what_unsloth_s_trainer_deals_out_anew_is_the_same_step(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    from taskgym.training.unsloth_trainer import UnslothTrainer
+
+    met: list[int] = []
+
+    class Looking(UnslothTrainer):
+        def _compute_loss(self, model: Any, inputs: Any) -> Any:
+            met.append(int(inputs["prompt_mask"].sum() + inputs["completion_mask"].sum()))
+            return super()._compute_loss(model, inputs)
+
+    for loss in ("dapo", "grpo", "dr_grpo", "bnpo"):
+        theirs, _ = train(trl.GRPOTrainer, tiny_model, tmp_path, ragged(), loss_type=loss)
+        ours, _ = train(Looking, tiny_model, tmp_path, ragged(), loss_type=loss)
+        assert_same_step(theirs, ours)
+    # rows of 16, 13, 9, 9, 7, 7, 5 and 4 tokens: 16 + 4 | 13 + 5 | 9 + 7 | 9 + 7
+    assert met[:4] == met[4:8] == met[8:12] == [20, 18, 16, 16]
+
+
 def test_unsloth_s_loss_takes_new_log_probabilities_for_old_ones_that_it_lacks() -> None:
     from taskgym.training.unsloth_trainer import take_new_for_old
 
@@ -246,6 +268,25 @@ def batch() -> dict[str, Any]:
         "token_type_ids": torch.arange(21).view(3, 7),
         "ref_per_token_logps": None,
     }
+
+
+@given(st.lists(st.integers(1, 512), min_size=4, max_size=64), st.sampled_from([1, 2, 4]))
+def test_dealt_out_anew_every_row_is_there_once_and_the_fullest_come_first(
+    lengths: list[int], parts: int
+) -> None:
+    lengths = lengths[: len(lengths) // parts * parts]
+    said = torch.tensor([[1] * n + [0] * (512 - n) for n in lengths])
+    rows = {"prompt_mask": torch.ones(len(lengths), 3), "completion_mask": said, "who": lengths}
+    rows |= {"num_items_in_batch": torch.tensor(5), "ref_per_token_logps": None}
+    size = len(lengths) // parts
+    dealt = evened([taken(rows, slice(i * size, (i + 1) * size)) for i in range(parts)])
+    assert sorted(n for part in dealt for n in part["who"]) == sorted(lengths)
+    for part in dealt:
+        assert part["completion_mask"].sum(1).tolist() == part["who"] and len(part["who"]) == size
+        assert part["num_items_in_batch"] == 5 and part["ref_per_token_logps"] is None
+    sums = [sum(part["who"]) for part in dealt]
+    assert sums == sorted(sums, reverse=True)
+    assert sums[0] - sums[-1] <= max(lengths), "a better deal was there"
 
 
 def test_rows_keep_together_when_they_are_ordered() -> None:

@@ -7,6 +7,7 @@ padded on the right.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -72,6 +73,25 @@ def packed(lengths_2B: Tensor, rows: int, room: int) -> list[slice]:
     return [*parts, slice(first, lengths_2B.shape[1])]
 
 
+def evened(batches: Sequence[Batch]) -> list[Batch]:
+    """The same rows, dealt out so that all micro-batches have about as many tokens.
+
+    For a trainer that packs rows without padding: its memory goes by the tokens that meet, and by
+    chance some micro-batch gets a fifth more than the mean. The fullest comes first.
+    """
+    rows = {name: _joined([batch[name] for batch in batches]) for name in batches[0]}
+    tokens_B = rows["prompt_mask"].sum(1) + rows["completion_mask"].sum(1)
+    most = len(tokens_B) // len(batches)
+    dealt: list[list[int]] = [[] for _ in batches]
+    filled = [0] * len(batches)
+    for row in tokens_B.argsort(descending=True, stable=True).tolist():
+        place = min((i for i, d in enumerate(dealt) if len(d) < most), key=filled.__getitem__)
+        dealt[place].append(row)
+        filled[place] += int(tokens_B[row])
+    fullest = sorted(range(len(batches)), key=filled.__getitem__, reverse=True)
+    return [{n: _permuted(v, torch.tensor(dealt[i])) for n, v in rows.items()} for i in fullest]
+
+
 def taken(batch: Batch, part: slice) -> Batch:
     """Some neighbouring rows of a batch."""
     return {
@@ -94,6 +114,13 @@ def narrowed(batch: Batch) -> Batch:
     spans = dict.fromkeys(_PROMPT, slice(first, None))
     spans |= dict.fromkeys(_COMPLETION, slice(last)) | dict.fromkeys(_BOTH, slice(first, end))
     return {k: v[:, spans[k]] if k in spans and v is not None else v for k, v in batch.items()}
+
+
+def _joined(values: Sequence[Any]) -> Any:
+    """What neighbouring micro-batches have under one name."""
+    if isinstance(values[0], Tensor) and values[0].ndim:
+        return torch.cat([*values])
+    return [row for rows in values for row in rows] if isinstance(values[0], list) else values[0]
 
 
 def _permuted(value: Any, order_B: Tensor) -> Any:

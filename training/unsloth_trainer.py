@@ -6,7 +6,7 @@ import functools
 import inspect
 from typing import Any
 
-from taskgym.training.micro_batches import Batch
+from taskgym.training.micro_batches import Batch, evened
 from taskgym.training.watched_trainer import WatchedTrainer
 from trl import GRPOTrainer
 
@@ -15,6 +15,7 @@ class UnslothTrainer(WatchedTrainer):
     """Unsloth's trainer, which packs its rows and has a way of its own from them to the loss."""
 
     vllm_importance_sampling_correction: bool  # TRL's
+    _buffered_inputs: list[Batch]  # TRL's
     _one_pass = False  # whether its loss finds the learner's log-probabilities by itself
 
     def correct_for_the_sampler(self, most_gap: float | None) -> None:
@@ -41,12 +42,18 @@ class UnslothTrainer(WatchedTrainer):
             self.vllm_importance_sampling_correction = corrected
 
     def _prepare_inputs(self, generation_batch: Any) -> Batch:
-        """Its own micro-batches, the longest first."""
+        """Its own micro-batches, dealt out anew where their loss does not depend on who is in them.
+
+        What pictures take of the memory does not show in the tokens: their rows stay where they
+        are, and the micro-batch with the longest comes first.
+        """
         inputs: Batch = super()._prepare_inputs(generation_batch)
-        place = self._step % self.args.steps_per_generation
-        if place:
+        if self._step % self.args.steps_per_generation:
             return inputs
-        self._buffered_inputs.sort(key=_longest, reverse=True)
+        if self.loss_type == "bnpo" or "pixel_values" in inputs:
+            self._buffered_inputs.sort(key=_longest, reverse=True)
+        else:
+            self._buffered_inputs = evened(self._buffered_inputs)
         first: Batch = self._buffered_inputs[0]
         return first
 
