@@ -125,6 +125,7 @@ def _config(settings: Settings, loader: str) -> Any:
             learning_rate=work.LEARNING_RATE,
             num_generations=work.GROUP,
             micro_batch=settings.micro,
+            optim=work.EIGHT_BIT if loader == "unsloth" else "adamw_torch",
             mask_truncated_completions=False,  # all of them are cut at their length
         ),
     )

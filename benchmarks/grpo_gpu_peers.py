@@ -146,7 +146,8 @@ class Unsloth(Trl):
     def _arguments(self, completions: int) -> dict[str, Any]:
         own = ("use_vllm", "vllm_", "gradient_checkpointing", "bf16", "use_cpu")  # Unsloth decides
         usual = super()._arguments(completions)
-        return {name: value for name, value in usual.items() if not name.startswith(own)}
+        kept = {name: value for name, value in usual.items() if not name.startswith(own)}
+        return {**kept, "optim": work.EIGHT_BIT}
 
 
 class _Once:

@@ -16,6 +16,7 @@ GROUP = 8  # G, completions of one prompt
 RANK, ALPHA = 32, 64
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LEARNING_RATE = 1e-5
+EIGHT_BIT = "adamw_8bit"  # of Unsloth's notebooks, and of its trainer by itself
 MODEL_LEN = 1024  # tokens of a prompt and its completion at most
 SHARE = 0.5  # gpu_memory_utilization that all ask for; `settle_engine` says what they get
 
