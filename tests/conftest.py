@@ -1,11 +1,17 @@
 """What several test files need: a tiny model with a real tokenizer, and the shared real data."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+# A script that starts the suite with `&` makes it deaf to Ctrl-C, and so all that it starts, which
+# some tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
