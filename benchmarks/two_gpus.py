@@ -224,13 +224,12 @@ def _table(found: dict[str, Json], asked: argparse.Namespace) -> str:
     device = next((r["device"] for r in found.values()), "nothing was measured")
     head = f"{asked.shape}, {depth} layers, vLLM {asked.engine}; {device}"
     speeds = {name: r["completions"] / wall_of(r) for name, r in found.items()}
-    rows = [["contender", "GPUs", "completions", "s/step", "compl/s", "x ours", "x trl"]]
+    rows = [["contender", "GPUs", "completions", "s/step", "tok/s", "compl/s", "x ours", "x trl"]]
     for name in (n for n in (*PEERS, *CONTENDERS) if n in found):
         ratios = [f"{speeds[name] / speeds[p]:.2f}" if p in speeds else "" for p in ("ours", "trl")]
-        gpus, size = "1" if name in PEERS else "2", str(found[name]["completions"])
-        rows.append(
-            [name, gpus, size, f"{wall_of(found[name]):.2f}", f"{speeds[name]:.1f}", *ratios]
-        )
+        gpus, result, wall = "1" if name in PEERS else "2", found[name], wall_of(found[name])
+        times = [f"{wall:.2f}", f"{result['tokens'] / wall:.0f}", f"{speeds[name]:.1f}"]
+        rows.append([name, gpus, str(result["completions"]), *times, *ratios])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
     return "\n".join([head, *lines])

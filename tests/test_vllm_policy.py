@@ -126,7 +126,7 @@ def test_memory_and_files_bring_the_same_adapter_and_the_one_before_goes(
 
 
 def test_of_an_adapter_that_was_brought_the_learner_s_copy_is_gone_at_once(
-    policy: Any, learner: Any, tmp_path: Path
+    policy: Any, learner: Any
 ) -> None:
     """On a GPU it is a quarter of a GiB for a 4B model, of each step until the collector comes."""
     learner.learn(seed=3)

@@ -34,6 +34,12 @@ def loss_mask(batch: Batch) -> Tensor:
     return mask * batch["tool_mask"] if "tool_mask" in batch else mask
 
 
+def row_tokens(batch: Batch) -> Tensor:
+    """Tokens of each row, whether a loss counts them or not; (B,)."""
+    tokens: Tensor = batch["prompt_mask"].sum(1) + batch["completion_mask"].sum(1)
+    return tokens
+
+
 def row_lengths(batch: Batch) -> Tensor:
     """Tokens of each prompt, and of each completion up to its last one in the loss; (2, B)."""
     mask_BT = loss_mask(batch)
@@ -80,7 +86,7 @@ def evened(batches: Sequence[Batch]) -> list[Batch]:
     chance some micro-batch gets a fifth more than the mean. The fullest comes first.
     """
     rows = {name: _joined([batch[name] for batch in batches]) for name in batches[0]}
-    tokens_B = rows["prompt_mask"].sum(1) + rows["completion_mask"].sum(1)
+    tokens_B = row_tokens(rows)
     most = len(tokens_B) // len(batches)
     dealt: list[list[int]] = [[] for _ in batches]
     filled = [0] * len(batches)

@@ -6,7 +6,7 @@ import functools
 import inspect
 from typing import Any
 
-from taskgym.training.micro_batches import Batch, evened
+from taskgym.training.micro_batches import Batch, evened, row_tokens
 from taskgym.training.watched_trainer import WatchedTrainer
 from trl import GRPOTrainer
 
@@ -92,4 +92,4 @@ class _Synced:
 
 def _longest(batch: Batch) -> int:
     """The most tokens that a row of a micro-batch has."""
-    return int((batch["prompt_mask"].sum(1) + batch["completion_mask"].sum(1)).max())
+    return int(row_tokens(batch).max())
