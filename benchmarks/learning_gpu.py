@@ -34,7 +34,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "typings")]  # a checkout need not be installed
 
-from learning_gpu_results import draw, read, table, write_bands  # noqa: E402
+from learning_gpu_results import draw, joined, read, table, write_bands  # noqa: E402
 from learning_gpu_run import Start  # noqa: E402
 
 RECIPES = {"gsm8k": "smollm2-135m-gsm8k-gpu", "2048": "smollm2-135m-2048-gpu"}
@@ -75,7 +75,7 @@ def main() -> None:
     """Runs what is asked for, prints the table; exits with 1 if a run missed its bar."""
     arguments = tyro.cli(Arguments)
     if arguments.show:
-        results = [json.loads(line) for line in Path(arguments.show).read_text().splitlines()]
+        results = joined(map(json.loads, Path(arguments.show).read_text().splitlines()))
         draw(results, Path(arguments.show).parent)
         write_bands(results, Path(arguments.show).parent)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +45,15 @@ def read(name: str, output: Path, why: str, wall: float) -> Result:
     rounded = [{key: float(f"{value:.6g}") for key, value in s.items()} for s in steps]
     result |= {"config": config, "steps": rounded, "evaluation": evaluation}
     return result | gain(config["env"], evaluation)
+
+
+def joined(results: Iterable[Result]) -> list[Result]:
+    """Each run once, by name: where a call went on with it, its last numbers and all its seconds."""
+    runs: dict[str, Result] = {}
+    for result in results:
+        earlier = runs.get(result["name"], {"wall": 0.0})
+        runs[result["name"]] = {**result, "wall": earlier["wall"] + result["wall"]}
+    return [runs[name] for name in sorted(runs)]
 
 
 def gain(env: str, evaluation: dict[str, Any]) -> Result:
