@@ -1,6 +1,7 @@
 """Seconds of one optimiser step, without any sampling: TRL's trainer beside ours on the same rows.
 
     python benchmarks/learner_step.py [--shape tiny] [--completions 32 256] [--micro-batch 8]
+    python benchmarks/learner_step.py --alike 0.5  # half of the groups have no signal
 
 The rows are random tokens with the prompt and completion lengths of `grpo_gpu.py`, told to come
 from a sampler apart, so that both trainers weigh their loss by learner over sampler. Rounds
@@ -39,7 +40,15 @@ def rows_of(completions: int, words: int) -> dict[str, list[Any]]:
     return {"prompt_ids": prompts, "completion_ids": said, "logprobs": likely}
 
 
-def trainer_of(kind: Any, model: Any, tokenizer: Any, rows: Any, micro: int, steps: int) -> Any:
+def rewards_of(completions: int, alike: float) -> list[float]:
+    """All different in a group, and all the same in this share of the groups."""
+    silent = round(alike * completions / GROUP) * GROUP
+    return [float(i % GROUP) if i >= silent else 0.0 for i in range(completions)]
+
+
+def trainer_of(
+    kind: Any, model: Any, tokenizer: Any, rows: Any, rewards: list[float], micro: int, steps: int
+) -> Any:
     """A trainer that is given these rows in every step."""
     import trl
     from datasets import Dataset
@@ -64,7 +73,7 @@ def trainer_of(kind: Any, model: Any, tokenizer: Any, rows: Any, micro: int, ste
     )
     return kind(
         model=model,
-        reward_funcs=lambda prompts, **_: [float(i % GROUP) for i in range(len(prompts))],
+        reward_funcs=lambda prompts, **_: rewards,
         args=arguments,
         train_dataset=Dataset.from_dict({"prompt": [str(i) for i in range(completions // GROUP)]}),
         processing_class=tokenizer,
@@ -123,6 +132,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=0, help="fewer than the shape has")
     parser.add_argument("--completions", type=int, nargs="+", default=[32, 256])
     parser.add_argument("--micro-batch", type=int, default=8)
+    parser.add_argument("--alike", type=float, default=0.0, help="share of groups without a signal")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3, help="of a round, the first not counted")
     asked = parser.parse_args()
@@ -140,11 +150,13 @@ def main() -> None:
     print("completions  trainer      s a step  ratio  GiB at peak")
     for completions in asked.completions:
         rows = rows_of(completions, model.config.vocab_size)
+        rewards = rewards_of(completions, asked.alike)
+        sizes = asked.micro_batch, asked.steps
         spent: dict[str, list[float]] = {name: [] for name in contenders}
         peaks = dict.fromkeys(contenders, 0.0)
         for _ in range(asked.rounds):
             for name, (kind, prepare) in contenders.items():
-                trainer = trainer_of(kind, model, tokenizer, rows, asked.micro_batch, asked.steps)
+                trainer = trainer_of(kind, model, tokenizer, rows, rewards, *sizes)
                 prepare(trainer)
                 peak_gib()
                 spent[name] += seconds_of_steps(trainer)

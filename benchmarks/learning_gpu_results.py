@@ -48,7 +48,7 @@ def read(name: str, output: Path, why: str, wall: float) -> Result:
 
 
 def joined(results: Iterable[Result]) -> list[Result]:
-    """Each run once, by name: where a call went on with it, its last numbers and all its seconds."""
+    """Each run once, by name; of one that was gone on with its last numbers and all its seconds."""
     runs: dict[str, Result] = {}
     for result in results:
         earlier = runs.get(result["name"], {"wall": 0.0})

@@ -9,6 +9,7 @@ import torch
 import trl.trainer.utils
 from taskgym.training.micro_batches import (
     Batch,
+    chosen,
     longest_first,
     loss_mask,
     narrowed,
@@ -37,9 +38,13 @@ class TrimmedTrainer(WatchedTrainer):
     TRL pads every row to the longest of the step, takes equally many of them in each pass, and
     looks at all of them once more to find how likely the learner holds what was sampled. A
     generation of ours is learned from in one step, so the loss's own forward pass knows that.
+
+    Rows without an advantage, those of a group whose rewards are all the same, have a gradient of
+    zero. They are read for the log, and no backward pass is made through them.
     """
 
     _buffered_inputs: list[Batch | None]
+    _read = 0  # places before the first micro-batch that is learned from
     _gap: SamplerGap | None = None
     _inputs: Batch | None = None  # of the loss that is being computed
 
@@ -78,26 +83,49 @@ class TrimmedTrainer(WatchedTrainer):
 
     def _micro_batches(self, batch: Batch) -> list[Batch | None]:
         """As many as TRL counts on; those that are not needed are None and come first."""
-        places = self.args.steps_per_generation
+        places, self._read = self.args.steps_per_generation, 0
         if self.loss_type == "bnpo":
             # Its loss is a mean over the tokens of a micro-batch, so it matters who is in it.
             return _split(shuffle_sequence_dict(split_pixel_values_by_grid(batch)), places)
         rows = longest_first(split_pixel_values_by_grid(batch))
         if "pixel_values" in rows:  # what they take of the memory does not show in the tokens
             return _split(rows, places)
-        parts = [narrowed(taken(rows, part)) for part in self._packed(rows)]
-        return [*[None] * (places - len(parts)), *parts]
+        idle_B = self._idle(rows)
+        read = self._packed(chosen(rows, idle_B.nonzero()[:, 0])) if idle_B.any() else []
+        learned = self._packed(chosen(rows, (~idle_B).nonzero()[:, 0]))
+        self._read = places - len(learned)
+        return [*[None] * (self._read - len(read)), *read, *learned]
 
-    def _packed(self, rows: Batch) -> list[slice]:
+    def _idle(self, rows: Batch) -> torch.Tensor:
+        """Which rows are only read, (B,): whole micro-batches, equally many in all processes.
+
+        None in the first step, so that a memory that is too small shows there; nor where every row
+        has a gradient, of a KL or of a router's balance. The last micro-batch is always learned
+        from: it is where processes share their gradients and the optimiser finds them.
+        """
+        micro = self.args.per_device_train_batch_size
+        idle_B: torch.Tensor = rows["advantages"] == 0
+        if self.state.global_step == 0 or self.beta or self.aux_loss_enabled:
+            return torch.zeros_like(idle_B)
+        everywhere = int(self.accelerator.gather(idle_B.sum()[None]).min())
+        most = min(everywhere, len(idle_B) - micro) // micro * micro
+        return idle_B & (idle_B.cumsum(0) <= most)
+
+    def _packed(self, rows: Batch) -> list[Batch]:
         """The same in all processes: in each micro-batch they gather a value of each of its rows.
 
         Each packs by the longest row that any of them has at a place.
         """
         lengths_2B = self.accelerator.gather(row_lengths(rows)[None]).amax(0)
         most = self.args.per_device_train_batch_size
-        return packed(lengths_2B, most, self.max_completion_length)
+        parts = packed(lengths_2B, most, self.max_completion_length)
+        return [narrowed(taken(rows, part)) for part in parts]
 
     def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
+        if self._place < self._read:
+            with torch.no_grad():
+                loss = self._weighed_loss(model, inputs)
+            return loss.requires_grad_()  # a backward pass from here ends here
         return self._weighed_loss(model, inputs) * self._share(inputs)
 
     def _share(self, inputs: Batch) -> float:

@@ -53,8 +53,7 @@ def longest_first(batch: Batch) -> Batch:
     An out-of-memory then shows in the first micro-batch of the first step, and neighbours are of
     like length, so that little is padded.
     """
-    order_B = row_lengths(batch).sum(0).argsort(descending=True, stable=True)
-    return {name: _permuted(value, order_B) for name, value in batch.items()}
+    return chosen(batch, row_lengths(batch).sum(0).argsort(descending=True, stable=True))
 
 
 def packed(lengths_2B: Tensor, rows: int, room: int) -> list[slice]:
@@ -95,7 +94,12 @@ def evened(batches: Sequence[Batch]) -> list[Batch]:
         dealt[place].append(row)
         filled[place] += int(tokens_B[row])
     fullest = sorted(range(len(batches)), key=filled.__getitem__, reverse=True)
-    return [{n: _permuted(v, torch.tensor(dealt[i])) for n, v in rows.items()} for i in fullest]
+    return [chosen(rows, torch.tensor(dealt[i])) for i in fullest]
+
+
+def chosen(batch: Batch, rows: Tensor) -> Batch:
+    """Some rows of a batch, by their places in the order they shall have."""
+    return {name: _permuted(value, rows) for name, value in batch.items()}
 
 
 def taken(batch: Batch, part: slice) -> Batch:
