@@ -1,6 +1,7 @@
 """What a person types: layers of settings, errors in one sentence, quick help."""
 
 import errno
+import os
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ import pytest
 import yaml
 from taskgym.training import GrpoConfig, TrainConfig
 from taskgym.training.cli import overlay, parse_train_config
-from taskgym.training.errors import ConfigError, ModelError, RunError, disk_is_full
+from taskgym.training.errors import ConfigError, ModelError, RunError, disk_is_full, run_command
 from taskgym.training.folder import RunFolder, new_folder, newest_unfinished
 from taskgym.training.models import choose_loader
 from taskgym.training.recipes import DEFAULTS, find_recipe, names
@@ -253,6 +254,25 @@ def test_a_full_disk_is_known_by_the_words_of_every_library() -> None:
     assert disk_is_full(RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos"))
     assert disk_is_full(Exception("Error while serializing: I/O error: No space left on device"))
     assert not disk_is_full(OSError(errno.EACCES, "Permission denied"))
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_a_command_whose_reader_is_gone_ends_without_a_word(buffered: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "taskgym.training.commands.list_envs"]
+    env = {**os.environ, "PYTHONUNBUFFERED": buffered}
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=env)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_another_pipe_that_breaks_is_a_fault() -> None:
+    def command() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        run_command(command)
 
 
 def test_a_torn_checkpoint_is_never_the_newest(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -19,6 +20,7 @@ from taskgym.envs import TaskgymError
 
 USAGE = 2  # exit code for what the user can mend
 INTERRUPTED = 130  # as a shell reports Ctrl-C
+UNREAD = 141  # as a shell reports SIGPIPE
 
 
 class UserError(ValueError):
@@ -41,6 +43,7 @@ def run_command(command: Callable[[], None]) -> None:
     """Runs a command; errors the user can mend become one sentence and an exit code."""
     try:
         command()
+        sys.stdout.flush()
     except (UserError, TaskgymError) as error:
         fail(str(error))
     except gym.error.Error as error:  # unknown ids: Gymnasium names the nearest
@@ -48,10 +51,22 @@ def run_command(command: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        if not _unread():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes the rest when it exits
+        sys.exit(UNREAD)
     except OSError as error:
         if not disk_is_full(error):
             raise
         fail(f"no space left on the disk of {error.filename or 'the run folder'}")
+
+
+def _unread() -> bool:
+    """Whether nobody reads stdout any more, as in `list_envs | head -1`."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def disk_is_full(error: BaseException) -> bool:
