@@ -98,7 +98,8 @@ def test_the_same_config_gives_the_same_tokens_and_another_seed_others(
     assert tokens(first) == tokens(second) != tokens(other)
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.1])  # above 0 TRL keeps a second adapter in the checkpoint
+# Above 0 TRL keeps a second adapter in the checkpoint.
+@pytest.mark.parametrize("beta", [0.0, pytest.param(0.1, marks=pytest.mark.slow)])
 def test_a_resumed_run_ends_with_the_tokens_of_an_unbroken_one(
     beta: float, config: TrainConfig
 ) -> None:
